@@ -1,0 +1,357 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The card's money: titles, pointers, limits, time, the log. See protocols/spec/commands.md, PAY, PUT DATA.
+
+Value leaves the card in exactly one place: the commit in Purse.pay().
+"""
+
+from chipcash_card.suites import suite
+from chipcash_wire import commands as c
+from chipcash_wire import objects as o
+from chipcash_wire.compat import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from chipcash_card.journal import Journal
+    from chipcash_card.suites import Signer
+
+# Keys of the journal.
+KEY_STATE = b"S"
+KEY_PRIVATE = b"K"
+KEY_ANCHORS = b"A"
+KEY_CERTIFICATE = b"C"
+KEY_RISK = b"R"
+KEY_TITLE = b"T"
+KEY_POINTER = b"P"
+KEY_LOG = b"L"
+
+
+class Refused(Exception):
+    """A command that is answered with a status word and changes nothing."""
+
+    def __init__(self, sw: int) -> None:
+        super().__init__("%04X" % sw)
+        self.sw = sw
+
+
+class State:
+    """The numbers that change with every payment, kept in one value of the journal."""
+
+    SIZE = 30
+
+    def __init__(self, data: "bytes | None") -> None:
+        data = data or bytes((o.LIFE_BLANK,)) + bytes(self.SIZE - 1)
+        self.lifecycle = data[0]
+        self.suite = data[1]
+        self.counter = int.from_bytes(data[2:6], "big")
+        self.cumulative = int.from_bytes(data[6:14], "big")
+        self.count = int.from_bytes(data[14:18], "big")
+        self.newest = int.from_bytes(data[18:26], "big")
+        self.boots = int.from_bytes(data[26:30], "big")
+
+    def encode(self) -> bytes:
+        """The value for the journal, SIZE bytes."""
+        return (
+            bytes((self.lifecycle, self.suite))
+            + self.counter.to_bytes(4, "big")
+            + self.cumulative.to_bytes(8, "big")
+            + self.count.to_bytes(4, "big")
+            + self.newest.to_bytes(8, "big")
+            + self.boots.to_bytes(4, "big")
+        )
+
+
+class _Slot:
+    """A title on the card: what choosing coins needs of it, without parsing it again."""
+
+    def __init__(self, key: bytes, title_id: bytes, pointer: int, hi: int, expiry: int) -> None:
+        self.key = key
+        self.title_id = title_id
+        self.pointer = pointer
+        self.hi = hi
+        self.expiry = expiry
+
+
+class Purse:
+    """The money of a personalised card, read from the journal at power on. signer: its key."""
+
+    def __init__(self, journal: "Journal", state: State, signer: "Signer") -> None:
+        self._journal = journal
+        self._state = state
+        self._signer = signer
+        self._suite = suite(state.suite)
+        anchors = journal.get(KEY_ANCHORS) or b""
+        self._center_key = anchors[:33]
+        self._certification_key = anchors[33:66]
+        self._read_certificate()
+        self._risk = o.RiskParameters.decode(journal.get(KEY_RISK) or b"")
+        self._slots: "list[_Slot]" = []
+        for key in journal.keys(KEY_TITLE):
+            self._add_slot(o.Title.decode(journal.get(key) or b""))
+
+    def _read_certificate(self) -> None:
+        self.certificate = self._journal.get(KEY_CERTIFICATE) or b""
+        self._certificate = o.Certificate.decode(self.certificate)
+        self._header = self._certificate.header
+
+    def _add_slot(self, title: o.Title) -> None:
+        title_id = self._suite.hash(title.message())
+        pointer = self._journal.get(KEY_POINTER + title_id[:16]) or b""
+        self._slots.append(
+            _Slot(
+                title_id[:16],
+                title_id,
+                int.from_bytes(pointer[:8], "big"),
+                title.hi,
+                title.expiry,
+            )
+        )
+
+    # Reading ----------------------------------------------------------------------------------
+
+    @property
+    def balance(self) -> int:
+        """Unspent fen on the card, whatever expires."""
+        return sum([slot.hi - slot.pointer for slot in self._slots])
+
+    @property
+    def risk(self) -> bytes:
+        """The stored risk parameters, encoded."""
+        return self._risk.encode()
+
+    @property
+    def sequence(self) -> int:
+        """Sequence of the stored risk parameters."""
+        return self._risk.sequence
+
+    def title(self, index: int) -> "o.TitleRecord | None":
+        """A title that still holds money, with its pointer; None behind the last."""
+        if index >= len(self._slots):
+            return None
+        slot = self._slots[index]
+        data = self._journal.get(KEY_TITLE + slot.key) or b""
+        return o.TitleRecord(title=o.Title.decode(data), lo=slot.pointer)
+
+    def payment(self, back: int) -> "bytes | None":
+        """The payment made so many payments ago (0: the last), if the log still holds it."""
+        number = self._state.counter - back
+        if back >= c.MAX_LOG or number <= 0:
+            return None
+        return self._journal.get(_log_key(number))
+
+    # Paying -----------------------------------------------------------------------------------
+
+    def pay(self, data: bytes, pin_verified: bool) -> "tuple[bytes, bool]":
+        """PAY: the payment's bytes, and whether the PIN session was needed for it.
+
+        The same request (nonce, payee, amount) gets the same bytes as long as the log holds them. Raises
+        Refused; the journal's errors mean that nothing was answered and the card must restart.
+        """
+        request = o.PayRequest.decode(data)
+        if request.header != self._header:
+            raise Refused(c.SW_NETWORK)
+        for back in range(c.MAX_LOG):
+            done = self.payment(back)
+            if done is None:
+                break
+            if done.find(request.nonce) >= 0:  # cheap; parsed only where it can be the one
+                claim = o.Payment.decode(done).claim
+                if (claim.nonce, claim.payee, claim.amount) == (
+                    request.nonce,
+                    request.payee,
+                    request.amount,
+                ):
+                    return done, False
+        needs_pin = self._check_limits(request, pin_verified)
+        deadline = request.time + self._risk.window
+        if deadline > o.MAX_TIME:
+            raise Refused(c.SW_TIME_FUTURE)
+        chosen = self._choose(request.amount, deadline)
+
+        inputs = []
+        titles = []
+        left = request.amount
+        changes: "dict[bytes, bytes | None]" = {}
+        for slot in chosen:
+            hi = min(slot.hi, slot.pointer + left)
+            left -= hi - slot.pointer
+            inputs.append(o.Input(title_id=slot.title_id, lo=slot.pointer, hi=hi))
+            titles.append(o.Title.decode(self._journal.get(KEY_TITLE + slot.key) or b""))
+            changes[KEY_POINTER + slot.key] = _pointer(hi, slot.expiry)
+            if hi == slot.hi:
+                changes[KEY_TITLE + slot.key] = None
+        state = State(self._state.encode())
+        state.counter += 1
+        state.count += 1
+        state.cumulative += request.amount
+        claim = o.Claim(
+            header=self._header,
+            inputs=tuple(inputs),
+            amount=request.amount,
+            payee=request.payee,
+            nonce=request.nonce,
+            counter=state.counter,
+            time=request.time,
+            deadline=deadline,
+        )
+        claim = claim.signed(self._signer.sign(claim.message()))
+        payment = o.Payment(
+            claim=claim, titles=tuple(titles), certificate=self._certificate
+        ).encode()
+        changes[KEY_STATE] = state.encode()
+        changes[_log_key(state.counter)] = payment
+        self._journal.commit(changes)  # from here on the money is the payee's; only now may it be said
+
+        self._take_state(state)
+        for slot, item in zip(chosen, inputs):
+            slot.pointer = item.hi
+        self._slots = [slot for slot in self._slots if slot.pointer < slot.hi]
+        return payment, needs_pin
+
+    def _check_limits(self, request: o.PayRequest, pin_verified: bool) -> bool:
+        state = self._state
+        risk = self._risk
+        if request.time < state.newest:
+            raise Refused(c.SW_TIME_PAST)
+        if request.time > state.newest + risk.horizon:
+            raise Refused(c.SW_TIME_FUTURE)
+        if request.time >= self._certificate.expiry:
+            raise Refused(c.SW_EXPIRED)
+        if request.amount > min(risk.per_payment, self._certificate.per_payment or 0):
+            raise Refused(c.SW_LIMIT_PAYMENT)
+        if state.cumulative + request.amount > risk.cumulative:
+            raise Refused(c.SW_LIMIT_CUMULATIVE)
+        if state.count + 1 > risk.count or state.counter == 0xFFFFFFFF:
+            raise Refused(c.SW_LIMIT_COUNT)
+        needs_pin = request.amount > risk.pin_free
+        if needs_pin and not pin_verified:
+            raise Refused(c.SW_SECURITY)
+        return needs_pin
+
+    def _choose(self, amount: int, deadline: int) -> "list[_Slot]":
+        usable = [slot for slot in self._slots if slot.expiry >= deadline]
+        best: "_Slot | None" = None
+        for slot in usable:
+            left = slot.hi - slot.pointer
+            if left >= amount and (
+                best is None or (slot.expiry, left) < (best.expiry, best.hi - best.pointer)
+            ):
+                best = slot
+        if best is not None:
+            return [best]
+        chosen = []
+        for slot in sorted(usable, key=lambda slot: slot.pointer - slot.hi)[: o.MAX_INPUTS]:
+            chosen.append(slot)
+            amount -= slot.hi - slot.pointer
+            if amount <= 0:
+                return chosen
+        if amount <= sum([slot.hi - slot.pointer for slot in self._slots if slot not in usable]):
+            raise Refused(c.SW_EXPIRED)
+        raise Refused(c.SW_INSUFFICIENT_FUNDS)
+
+    # Receiving --------------------------------------------------------------------------------
+
+    def put(self, data: bytes) -> None:
+        """PUT DATA: take a title, risk parameters, a signed time or a certificate. Raises Refused."""
+        tag = data[0] if data else 0
+        if tag == o.Title.TAG:
+            self._put_title(data)
+        elif tag == o.RiskParameters.TAG:
+            self._put_risk(data)
+        elif tag == o.SignedTime.TAG:
+            self._put_time(data)
+        elif tag == o.Certificate.TAG:
+            self._put_certificate(data)
+        else:
+            raise Refused(c.SW_DATA)
+
+    def _check_signed(self, obj: "o.Object", key: bytes) -> None:
+        if obj.header != self._header:  # type: ignore[attr-defined]
+            raise Refused(c.SW_NETWORK)
+        if not self._suite.verify(key, obj.message(), obj.signature):
+            raise Refused(c.SW_SIGNATURE)
+
+    def _put_title(self, data: bytes) -> None:
+        title = o.Title.decode(data)
+        self._check_signed(title, self._center_key)
+        if title.owner != self._signer.public:
+            raise Refused(c.SW_NOT_MINE)
+        if title.expiry < self._state.newest:
+            raise Refused(c.SW_EXPIRED)
+        key = self._suite.hash(title.message())[:16]
+        if self._journal.get(KEY_POINTER + key) is not None:
+            raise Refused(c.SW_STALE)
+        seen = len(self._journal.keys(KEY_POINTER))
+        if len(self._slots) >= c.MAX_TITLES or seen >= c.MAX_SEEN:
+            raise Refused(c.SW_NO_SPACE)
+        self._journal.commit(
+            {KEY_TITLE + key: data, KEY_POINTER + key: _pointer(title.lo, title.expiry)}
+        )
+        self._add_slot(title)
+
+    def _put_risk(self, data: bytes) -> None:
+        risk = o.RiskParameters.decode(data)
+        self._check_signed(risk, self._center_key)
+        if risk.subject != self._signer.public:
+            raise Refused(c.SW_NOT_MINE)
+        if risk.sequence <= self._risk.sequence:
+            raise Refused(c.SW_STALE)
+        state = State(self._state.encode())
+        state.cumulative = 0
+        state.count = 0
+        self._move_time(state, risk.time, {KEY_RISK: data})
+        self._risk = risk
+
+    def _put_time(self, data: bytes) -> None:
+        time = o.SignedTime.decode(data)
+        self._check_signed(time, self._center_key)
+        if time.time <= self._state.newest:
+            raise Refused(c.SW_STALE)
+        self._move_time(State(self._state.encode()), time.time, {})
+
+    def _put_certificate(self, data: bytes) -> None:
+        certificate = o.Certificate.decode(data)
+        self._check_signed(certificate, self._certification_key)
+        if certificate.subject != self._signer.public or certificate.role != o.ROLE_CARD:
+            raise Refused(c.SW_NOT_MINE)
+        if certificate.expiry <= self._certificate.expiry:
+            raise Refused(c.SW_STALE)
+        self._journal.commit({KEY_CERTIFICATE: data})
+        self._read_certificate()
+
+    def _move_time(self, state: State, time: int, changes: "dict[bytes, bytes | None]") -> None:
+        # What expired can neither be paid nor put again, so it need not be remembered any longer.
+        state.newest = max(state.newest, time)
+        for key in self._journal.keys(KEY_POINTER):
+            pointer = self._journal.get(key) or b""
+            if int.from_bytes(pointer[8:], "big") < state.newest:
+                changes[key] = None
+                title = KEY_TITLE + key[1:]
+                if self._journal.get(title) is not None:
+                    changes[title] = None
+        changes[KEY_STATE] = state.encode()
+        self._journal.commit(changes)
+        self._take_state(state)
+        self._slots = [slot for slot in self._slots if slot.expiry >= state.newest]
+
+    def _take_state(self, state: State) -> None:
+        mine = self._state
+        mine.counter = state.counter
+        mine.count = state.count
+        mine.cumulative = state.cumulative
+        mine.newest = state.newest
+
+    # Proving ----------------------------------------------------------------------------------
+
+    def prove(self, challenge: bytes, fresh: bytes) -> bytes:
+        """INTERNAL AUTHENTICATE: genuine proof over challenge (16 bytes) and fresh (32), encoded."""
+        proof = o.GenuineProof(
+            header=self._header, nonce=challenge, digest=fresh, subject=self._signer.public
+        )
+        return proof.signed(self._signer.sign(proof.message())).encode()
+
+
+def _log_key(number: int) -> bytes:
+    return KEY_LOG + bytes((number % c.MAX_LOG,))
+
+
+def _pointer(value: int, expiry: int) -> bytes:
+    return value.to_bytes(8, "big") + expiry.to_bytes(8, "big")
