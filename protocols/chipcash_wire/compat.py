@@ -4,7 +4,11 @@
 TYPE_CHECKING = False  # type checkers take a constant of this name as true
 
 if TYPE_CHECKING:
+    from array import array
+    from typing import Callable, TypeVar
     from typing import dataclass_transform as dataclass_transform
+
+    _F = TypeVar("_F", bound="Callable[..., object]")
 else:
 
     def dataclass_transform(**_options):
@@ -20,3 +24,34 @@ def equal(a: bytes, b: bytes) -> bool:
     for x, y in zip(a, b):
         different |= x ^ y
     return different == 0
+
+
+try:
+    import micropython as micropython
+except ImportError:
+
+    class micropython:  # type: ignore[no-redef]  # noqa: N801, RUF100
+        """MicroPython's compiler takes @micropython.viper as native code; elsewhere it does nothing."""
+
+        @staticmethod
+        def viper(function: "_F") -> "_F":
+            """The function as it is."""
+            return function
+
+
+# viper compiles these words itself and never calls the functions.
+
+
+def uint(value: int) -> int:
+    """A machine word of viper; elsewhere, the integer."""
+    return value
+
+
+def ptr8(data: bytes) -> bytes:
+    """viper's pointer to bytes; elsewhere, the buffer."""
+    return data
+
+
+def ptr32(data: "array[int]") -> "array[int]":
+    """viper's pointer to 32-bit words; elsewhere, the array."""
+    return data

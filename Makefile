@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+# `make` lists what there is. ARGS= passes arguments on, as in `make demo ARGS=--help`.
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help setup test demo bench lint types format lock clean
+
+BIN := .venv/bin
+CODE := host protocols firmware card_applet_sim tests
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' Makefile
+
+setup: ## install what is needed, once: system packages (Debian, Ubuntu) and .venv
+	@.ci/setup
+
+test: setup lint types ## check everything: lint, types, all tests
+	$(BIN)/pytest -n 2 $(ARGS)
+
+demo: setup ## show a payment from issue to redemption
+	$(BIN)/chipcash demo $(ARGS)
+
+bench: setup ## measure; writes build/bench.json
+	@mkdir -p build
+	$(BIN)/python tests/bench/bench.py $(ARGS)
+
+lint: setup ## ruff: style, likely mistakes, formatting
+	$(BIN)/ruff check $(CODE)
+	$(BIN)/ruff format --check $(CODE)
+
+types: setup ## mypy, strict
+	$(BIN)/mypy
+
+format: setup ## let ruff mend what it can
+	$(BIN)/ruff check --fix-only $(CODE)
+	$(BIN)/ruff format $(CODE)
+
+lock: setup ## write requirements.lock anew from pyproject.toml
+	$(BIN)/uv pip compile pyproject.toml --all-extras --universal --generate-hashes \
+		--no-emit-index-url --no-header --quiet --upgrade -o requirements.lock
+
+clean: ## remove everything that was made, except .venv
+	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find $(CODE) -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The issuing library (central bank) and the bank library (commercial bank)."""

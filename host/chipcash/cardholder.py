@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The cardholder's side, online: what an app or a bank's machine does for a card that is in its reader.
+
+Everything here may be repeated or cut off at any point: the center answers the same again, and the card
+takes each thing once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from chipcash_wire import commands as c
+from chipcash_wire import objects as o
+
+from chipcash.card import Card, CardError
+from chipcash.center.client import CenterApi
+from chipcash.center.errors import CenterRefused
+from chipcash.errors import ChipcashError
+from chipcash.trust import Trust, object_id
+
+__all__ = ["CardForged", "Synchronisation", "genuine", "load", "synchronise"]
+
+_NOT_YET = ("not-yet", "unknown")
+
+
+class CardForged(ChipcashError):
+    """What is in the reader cannot prove that it is a certified card of this network."""
+
+    exit_code = 11
+
+
+@dataclass
+class Synchronisation:
+    """What a synchronisation did. Amounts in fen.
+
+    loaded: titles that the card took; loaded_fen: their money; reclaimed_fen: of it, what came back from
+    payments that nobody deposited or from expired titles; limits_renewed: whether the offline counts were
+    reset; refused: why not, for people, if they were not; left: titles that found no room on the card.
+    """
+
+    loaded: list[o.Title] = field(default_factory=list)
+    loaded_fen: int = 0
+    reclaimed_fen: int = 0
+    limits_renewed: bool = False
+    refused: str = ""
+    left: int = 0
+
+
+def genuine(card: Card, trust: Trust, challenge: bytes) -> tuple[o.GenuineProof, o.Certificate]:
+    """Have the card prove over a fresh challenge (16 bytes) that it holds its certified key.
+
+    Raises CardForged if the certificate or the proof is not good.
+    """
+    proof, certificate = card.authenticate(challenge)
+    if certificate.role != o.ROLE_CARD or not trust.signed_by_certification(certificate):
+        raise CardForged(
+            "The card's certificate is not signed by this network's certification center.",
+            hint="Do not accept it: it is forged, or of another network.",
+        )
+    if proof.subject != certificate.subject or not trust.signed_by(proof, certificate.subject):
+        raise CardForged(
+            "The card cannot prove that it holds the key of its certificate.",
+            hint="Do not accept it: it is a copy of somebody else's certificate.",
+        )
+    return proof, certificate
+
+
+def load(card: Card, title: o.Title) -> bool:
+    """Put a title on the card: True, or False if the card has had it before. Raises CardError."""
+    try:
+        card.put(title)
+    except CardError as error:
+        if error.sw != c.SW_STALE:
+            raise
+        return False
+    return True
+
+
+def synchronise(card: Card, center: CenterApi, trust: Trust) -> Synchronisation:
+    """Bring a selected card up to date: limits and time, money that came back, titles that are its own.
+
+    In a PIN session it also reclaims what the card's last payments left with terminals that never deposited
+    it; without one, that money comes back when its title expires. A card on the blacklist gets no new
+    limits (`refused` says so), but its titles. Raises CardForged, CardError, LinkLostError, CenterError;
+    after any of them repeat it.
+    """
+    done = Synchronisation()
+    key = card.certificate().subject
+    try:
+        proof, _ = genuine(card, trust, center.challenge(key))
+        card.put(center.risk(key, proof))
+        done.limits_renewed = True
+    except CenterRefused as refused:
+        done.refused = refused.message
+    now = center.signed_time()
+    try:
+        card.put(now)
+    except CardError as error:
+        if error.sw != c.SW_STALE:
+            raise
+    back = _reclaim_claims(card, center, trust)
+    titles = []
+    for title in center.titles(key):
+        if title.expiry < now.time:
+            back += _reclaim(center, o.Reclaim(header=trust.header, claims=(), voids=(),
+                                               title_id=object_id(title)))  # fmt: skip
+        else:
+            titles.append(title)
+    returned = {object_id(title) for title in back}
+    known = {object_id(title) for title in titles}
+    titles += [title for title in back if title.owner == key and object_id(title) not in known]
+    for title in titles:
+        try:
+            if not load(card, title):
+                continue
+        except CardError as error:
+            if error.sw != c.SW_NO_SPACE:
+                raise
+            done.left += 1
+            continue
+        done.loaded.append(title)
+        done.loaded_fen += title.hi - title.lo
+        if object_id(title) in returned:
+            done.reclaimed_fen += title.hi - title.lo
+    return done
+
+
+def _reclaim_claims(card: Card, center: CenterApi, trust: Trust) -> list[o.Title]:
+    """Ask for the money of the payments that the card remembers, where a PIN session shows them."""
+    if card.info().balance is None:
+        return []
+    back: list[o.Title] = []
+    for payment in card.payments():
+        back += _reclaim(center, o.Reclaim(header=trust.header, claims=(payment.claim,), voids=()))
+    return back
+
+
+def _reclaim(center: CenterApi, reclaim: o.Reclaim) -> list[o.Title]:
+    """The titles that a reclaim brings back; none while the payee may still deposit."""
+    try:
+        return list(center.reclaim(reclaim).titles)
+    except CenterRefused as refused:
+        if refused.name in _NOT_YET:
+            return []
+        raise

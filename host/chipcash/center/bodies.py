@@ -1,0 +1,27 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Bodies of requests and answers that hold several objects in a row."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from chipcash_wire import objects as o
+from chipcash_wire import tlv
+
+__all__ = ["join", "split"]
+
+
+def join(items: Iterable[o.Object]) -> bytes:
+    """The objects' bytes, one behind the other."""
+    return b"".join(item.encode() for item in items)
+
+
+def split(data: bytes) -> list[bytes]:
+    """Each object's bytes. Raises WireError if the data does not end with an object's end."""
+    found = []
+    at = 0
+    while at < len(data):
+        _, _, end = tlv.header(data, at)
+        found.append(data[at:end])
+        at = end
+    return found

@@ -1,0 +1,333 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The registration center over HTTP, as the table in protocols/spec/center.md defines it.
+
+Bodies are wire objects as bytes; nothing but signatures and hashes makes them trustworthy, so a plain
+connection suffices for authenticity. Confidentiality needs TLS in front.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, cast
+
+from chipcash_wire import objects as o
+from chipcash_wire.tlv import WireError
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+import chipcash
+from chipcash.center.bodies import join
+from chipcash.center.errors import CenterRefused
+from chipcash.center.ledger import Center
+
+__all__ = ["MAX_BODY", "OCTETS", "create_app", "openapi"]
+
+MAX_BODY = 1 << 20
+"""Largest request body in bytes."""
+OCTETS = "application/octet-stream"
+_SIZES = {"key": 33, "id": 32, "digest": 32, "serial": 16}
+
+
+@dataclass(frozen=True)
+class Call:
+    """A request as a handler sees it. ident: the id in the path, if any; since: of the blacklist."""
+
+    body: bytes
+    ident: bytes
+    since: int
+
+
+Handler = Callable[[Center, Call], Response]
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """One row of the table: body and answer name what they hold; an answer of "" has no content."""
+
+    method: str
+    path: str
+    name: str
+    summary: str
+    handler: Handler
+    body: str = ""
+    answer: str = ""
+    json: bool = False
+
+    @property
+    def parameter(self) -> str:
+        """Name of the id in the path, or ""."""
+        found = re.search(r"{(\w+)}", self.path)
+        return found[1] if found else ""
+
+
+def _octets(*items: o.Object) -> Response:
+    return Response(join(items), media_type=OCTETS)
+
+
+def _network(center: Center, call: Call) -> Response:
+    return _octets(*center.network())
+
+
+def _coins(center: Center, call: Call) -> Response:
+    return _octets(center.register_coin(o.Coin.decode(call.body)))
+
+
+def _deposits(center: Center, call: Call) -> Response:
+    return _octets(center.settle(o.Deposit.decode(call.body)))
+
+
+def _voids(center: Center, call: Call) -> Response:
+    center.register_void(o.Void.decode(call.body))
+    return Response(status_code=204)
+
+
+def _reclaims(center: Center, call: Call) -> Response:
+    return _octets(center.reclaim(o.Reclaim.decode(call.body)))
+
+
+def _certificates(center: Center, call: Call) -> Response:
+    return _octets(center.register_card(o.Certificate.decode(call.body)))
+
+
+def _titles(center: Center, call: Call) -> Response:
+    return _octets(*center.titles(call.ident))
+
+
+def _time(center: Center, call: Call) -> Response:
+    return _octets(center.signed_time())
+
+
+def _blacklist(center: Center, call: Call) -> Response:
+    entries, signed_time = center.blacklist(call.since)
+    return _octets(*entries, signed_time)
+
+
+def _challenge(center: Center, call: Call) -> Response:
+    return Response(center.challenge(call.ident), media_type=OCTETS)
+
+
+def _risk(center: Center, call: Call) -> Response:
+    return _octets(center.risk(call.ident, o.GenuineProof.decode(call.body)))
+
+
+def _claim(center: Center, call: Call) -> Response:
+    return JSONResponse(center.claim(call.ident))
+
+
+def _evidence(center: Center, call: Call) -> Response:
+    return _octets(center.evidence(call.ident))
+
+
+def _coin(center: Center, call: Call) -> Response:
+    return JSONResponse(center.coin(call.ident))
+
+
+def _accounts(center: Center, call: Call) -> Response:
+    return JSONResponse(center.accounts())
+
+
+def _openapi(center: Center, call: Call) -> Response:
+    return JSONResponse(openapi())
+
+
+ENDPOINTS = (
+    Endpoint("GET", "/v1/network", "network", "Certificates of issuing library and center", _network,
+             answer="certificates"),
+    Endpoint("POST", "/v1/coins", "registerCoin", "Register a coin", _coins,
+             body="coin", answer="title of the coin's owner, the same again for the same coin"),
+    Endpoint("POST", "/v1/deposits", "settle", "Settle claims", _deposits,
+             body="deposit", answer="receipt, the same again for the same deposit"),
+    Endpoint("POST", "/v1/voids", "registerVoid", "Bar a claim for ever", _voids, body="void"),
+    Endpoint("POST", "/v1/reclaims", "reclaim", "Give money back to its payer", _reclaims,
+             body="reclaim", answer="receipt"),
+    Endpoint("POST", "/v1/certificates", "registerCard", "Register a certified card", _certificates,
+             body="certificate", answer="risk parameters"),
+    Endpoint("GET", "/v1/titles/{key}", "titles", "Live titles of an owner", _titles,
+             answer="titles"),
+    Endpoint("GET", "/v1/time", "signedTime", "The center's time", _time, answer="signed time"),
+    Endpoint("GET", "/v1/blacklist", "blacklist", "Blacklist entries", _blacklist,
+             answer="blacklist entries above since, then the signed time"),
+    Endpoint("GET", "/v1/challenge/{key}", "challenge", "A challenge for a card", _challenge,
+             answer="16 bytes, to be answered once"),
+    Endpoint("POST", "/v1/risk/{key}", "risk", "Renew a card's offline limits", _risk,
+             body="genuine proof", answer="risk parameters"),
+    Endpoint("GET", "/v1/claims/{id}", "claim", "What became of a claim", _claim, json=True,
+             answer="outcomes, losses, evidence digests"),
+    Endpoint("GET", "/v1/evidence/{digest}", "evidence", "Evidence of repeat payment", _evidence,
+             answer="evidence"),
+    Endpoint("GET", "/v1/coins/{serial}", "coin", "A coin's whole life", _coin, json=True,
+             answer="partition and history"),
+    Endpoint("GET", "/v1/accounts", "accounts", "Issued, live and redeemed money", _accounts,
+             json=True, answer="totals in fen, live fen by owner"),
+    Endpoint("GET", "/openapi.json", "openapi", "This description", _openapi, json=True,
+             answer="OpenAPI description"),
+)  # fmt: skip
+
+
+def create_app(center: Center) -> Starlette:
+    """The ASGI application of a center. Calls run in threads; the ledger takes one writer at a time."""
+
+    def route(endpoint: Endpoint) -> Route:
+        async def handle(request: Request) -> Response:
+            call = Call(await _body(request), _ident(request, endpoint.parameter), _since(request))
+            return await run_in_threadpool(endpoint.handler, center, call)
+
+        return Route(endpoint.path, handle, methods=[endpoint.method], name=endpoint.name)
+
+    return Starlette(
+        routes=[route(endpoint) for endpoint in ENDPOINTS],
+        exception_handlers={
+            CenterRefused: _on_refused,
+            WireError: _on_malformed,
+            HTTPException: _on_http,
+            Exception: _on_failure,
+        },
+    )
+
+
+async def _body(request: Request) -> bytes:
+    """The body, never more than MAX_BODY of it in memory."""
+    data = bytearray()
+    async for chunk in request.stream():
+        data += chunk
+        if len(data) > MAX_BODY:
+            raise CenterRefused(
+                "too-large",
+                f"The body has more than {MAX_BODY} bytes; nothing was changed.",
+                status=413,
+                hint="Split it into several requests.",
+            )
+    return bytes(data)
+
+
+def _ident(request: Request, parameter: str) -> bytes:
+    if not parameter:
+        return b""
+    text: str = request.path_params[parameter]
+    size = _SIZES[parameter]
+    if not re.fullmatch(f"[0-9a-f]{{{2 * size}}}", text):
+        raise CenterRefused("malformed", f"The {parameter} is not {size} bytes in lower-case hex.")
+    return bytes.fromhex(text)
+
+
+def _since(request: Request) -> int:
+    text = request.query_params.get("since", "0")
+    if not re.fullmatch("[0-9]{1,10}", text):
+        raise CenterRefused("malformed", "since is not the sequence of a blacklist entry.")
+    return int(text)
+
+
+def _error(status: int, name: str, message: str, hint: str = "") -> JSONResponse:
+    return JSONResponse({"error": name, "message": message, "hint": hint}, status_code=status)
+
+
+def _on_refused(request: Request, error: Exception) -> Response:
+    refused = cast(CenterRefused, error)
+    return _error(refused.status, refused.name, refused.message, refused.hint)
+
+
+def _on_malformed(request: Request, error: Exception) -> Response:
+    return _error(
+        400, "malformed", f"The body is no canonical object of this kind: {error}. Nothing changed."
+    )
+
+
+def _on_http(request: Request, error: Exception) -> Response:
+    known = cast(HTTPException, error)
+    name = {404: "unknown", 405: "method"}.get(known.status_code, "http")
+    return _error(known.status_code, name, f"{known.detail}.", "See /openapi.json.")
+
+
+def _on_failure(request: Request, error: Exception) -> Response:
+    return _error(
+        500,
+        "internal",
+        "The center failed; the request was carried out wholly or not at all.",
+        "Repeat the same request: it is safe.",
+    )
+
+
+def openapi() -> dict[str, Any]:
+    """The OpenAPI 3.1 description, made from the same table as the routes."""
+    octets = {OCTETS: {"schema": {"type": "string", "contentMediaType": OCTETS}}}
+    failure = {"$ref": "#/components/responses/Error"}
+    paths: dict[str, Any] = {}
+    for endpoint in ENDPOINTS:
+        if endpoint.json:
+            content: dict[str, Any] = {"application/json": {"schema": {"type": "object"}}}
+        else:
+            content = octets
+        responses: dict[str, Any] = {"default": failure}
+        if endpoint.answer:
+            responses["200"] = {"description": endpoint.answer, "content": content}
+        else:
+            responses["204"] = {"description": "done; the same again for a repetition"}
+        operation: dict[str, Any] = {
+            "operationId": endpoint.name,
+            "summary": endpoint.summary,
+            "responses": responses,
+        }
+        if endpoint.body:
+            operation["requestBody"] = {
+                "description": endpoint.body,
+                "required": True,
+                "content": octets,
+            }
+        if endpoint.parameter:
+            operation["parameters"] = [_hex_parameter(endpoint.parameter)]
+        elif endpoint.name == "blacklist":
+            operation["parameters"] = [
+                {
+                    "name": "since",
+                    "in": "query",
+                    "description": "sequence of the newest entry known",
+                    "schema": {"type": "integer", "minimum": 0, "default": 0},
+                }
+            ]
+        paths.setdefault(endpoint.path, {})[endpoint.method.lower()] = operation
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "chipcash registration center",
+            "version": chipcash.__version__,
+            "description": "Bodies are chipcash wire objects (protocols/spec/objects.md) as bytes.",
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "paths": paths,
+        "components": {
+            "responses": {
+                "Error": {
+                    "description": "refused; nothing changed",
+                    "content": {
+                        "application/json": {"schema": {"$ref": "#/components/schemas/Error"}}
+                    },
+                }
+            },
+            "schemas": {
+                "Error": {
+                    "type": "object",
+                    "required": ["error", "message", "hint"],
+                    "properties": {
+                        "error": {"type": "string", "description": "name, for programs"},
+                        "message": {"type": "string"},
+                        "hint": {"type": "string"},
+                    },
+                }
+            },
+        },
+    }
+
+
+def _hex_parameter(name: str) -> dict[str, Any]:
+    return {
+        "name": name,
+        "in": "path",
+        "required": True,
+        "schema": {"type": "string", "pattern": f"^[0-9a-f]{{{2 * _SIZES[name]}}}$"},
+    }

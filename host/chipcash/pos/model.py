@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the POS tells about its books: values, amounts in whole fen, times in seconds since 1970."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+__all__ = [
+    "Balance",
+    "Change",
+    "Charge",
+    "OpenRequest",
+    "Payment",
+    "PaymentState",
+    "RequestState",
+    "SyncReport",
+    "Transfer",
+    "TransferKind",
+]
+
+
+class PaymentState(StrEnum):
+    """States of a received payment, named everywhere the same (protocols/spec/payment.md)."""
+
+    PENDING = "PENDING"
+    """Pending Repeat Payment Verification: verified offline, cannot be spent."""
+    SUBMITTED = "SUBMITTED"
+    VERIFIED = "VERIFIED"
+    DISPUTED = "DISPUTED"
+    EXPIRED = "EXPIRED"
+    REDEEMED = "REDEEMED"
+    SPENT = "SPENT"
+
+
+class RequestState(StrEnum):
+    """OPEN: a card may have answered; ANSWERED: paid; VOIDED: given up; CANCELLED: no card has paid it."""
+
+    OPEN = "OPEN"
+    ANSWERED = "ANSWERED"
+    VOIDED = "VOIDED"
+    CANCELLED = "CANCELLED"
+
+
+class TransferKind(StrEnum):
+    """What verified money leaves the POS for."""
+
+    SPEND = "SPEND"
+    REFUND = "REFUND"
+    REDEEM = "REDEEM"
+
+
+@dataclass(frozen=True)
+class Payment:
+    """A received payment. reason says why money is disputed or lost, empty otherwise."""
+
+    claim_id: bytes
+    nonce: bytes
+    amount: int
+    payer: bytes
+    time: int
+    deadline: int
+    state: PaymentState
+    settled_fen: int
+    disputed_fen: int
+    reason: str
+    data: bytes = field(repr=False)
+
+
+@dataclass(frozen=True)
+class OpenRequest:
+    """A pay request and where it stands. refused: why the last answer to it was not accepted."""
+
+    nonce: bytes
+    amount: int
+    time: int
+    state: RequestState
+    card: bytes | None
+    refused: str | None
+
+
+@dataclass(frozen=True)
+class Charge:
+    """The last charge: its request, and its payment where there is one.
+
+    paid: True, False, or None where nobody here knows, because a card may have paid an open request.
+    """
+
+    request: OpenRequest
+    payment: Payment | None
+    paid: bool | None
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """Verified money on its way out. settled_fen is None until the center's receipt is there."""
+
+    nonce: bytes
+    kind: TransferKind
+    amount: int
+    payee: bytes
+    time: int
+    reference: str | None
+    settled_fen: int | None
+
+
+@dataclass(frozen=True)
+class Balance:
+    """What the POS has, in fen.
+
+    pending_fen: received and not verified yet (PENDING, SUBMITTED), not spendable; verified_fen:
+    spendable; leaving_fen: claimed away, receipt outstanding; disputed_fen and expired_fen: received
+    offline and not become money; open_fen: asked for in open requests. pending: the payments behind
+    pending_fen, the one whose deadline comes first at the front; overdue_fen: of those, past the deadline.
+    """
+
+    pending_fen: int
+    verified_fen: int
+    leaving_fen: int
+    disputed_fen: int
+    expired_fen: int
+    open_fen: int
+    overdue_fen: int
+    pending: tuple[Payment, ...]
+
+
+@dataclass(frozen=True)
+class Change:
+    """What a sync did to one payment."""
+
+    payment: Payment
+    before: PaymentState
+
+
+@dataclass
+class SyncReport:
+    """What a sync did: payments settled or not, transfers finished, voids sent, news of the center."""
+
+    changes: list[Change] = field(default_factory=list)
+    transfers: list[Transfer] = field(default_factory=list)
+    voids_sent: int = 0
+    titles_received: int = 0
+    blacklist_entries: int = 0
+    time: int = 0

@@ -1,0 +1,25 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The terminal library: commands to a verified payment. Pure and embeddable; it does no I/O.
+
+Make a request with `new_request`, store it, send it with chipcash.card.Card.pay, and hand the answer's
+bytes to `verify_payment`: it returns a VerifiedPayment or raises Refusal.
+"""
+
+from chipcash.terminal.blacklist import Blacklist, BlacklistError
+from chipcash.terminal.receipt import ReceiptError, verify_receipt
+from chipcash.terminal.refusals import REASONS, RETRYABLE, Refusal
+from chipcash.terminal.verify import Policy, VerifiedPayment, new_request, verify_payment
+
+__all__ = [
+    "REASONS",
+    "RETRYABLE",
+    "Blacklist",
+    "BlacklistError",
+    "Policy",
+    "ReceiptError",
+    "Refusal",
+    "VerifiedPayment",
+    "new_request",
+    "verify_payment",
+    "verify_receipt",
+]

@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What every transport offers: command APDU in, response APDU out. No transport knows a command."""
+
+from __future__ import annotations
+
+import logging
+from abc import ABC, abstractmethod
+from types import TracebackType
+from typing import Protocol, Self
+
+from chipcash_wire import commands
+
+TRAFFIC = 5
+"""Log level under DEBUG at which transports write the bytes that pass."""
+logging.addLevelName(TRAFFIC, "TRAFFIC")
+
+_SECRET_DATA = frozenset(
+    (commands.INS_VERIFY, commands.INS_CHANGE_REFERENCE_DATA, commands.INS_RESET_RETRY_COUNTER)
+)
+
+
+class Connection(Protocol):
+    """An open session with one card, by whatever path.
+
+    path: how the user would name this very connection, for messages.
+    contactless: True where the card hangs in a field (ISO/IEC 14443) and may leave any time.
+    """
+
+    @property
+    def path(self) -> str: ...
+
+    @property
+    def contactless(self) -> bool: ...
+
+    def transceive(self, apdu: bytes) -> bytes:
+        """Send one command APDU, short or extended; return the answer with its status word.
+
+        61xx and 6Cxx are returned as they came. Raises LinkLostError when no answer came, and
+        ValueError for an APDU below four bytes.
+        """
+
+    def close(self) -> None:
+        """End the session; the card forgets what was selected and verified. May be repeated."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
+
+
+class BaseConnection(ABC):
+    """What the transports have in common: the context manager and the traffic log.
+
+    A transport implements `_transceive` and `close`.
+    """
+
+    def __init__(self, path: str, *, contactless: bool) -> None:
+        self._path = path
+        self._contactless = contactless
+        self._log = logging.getLogger(type(self).__module__)
+
+    @property
+    def path(self) -> str:
+        """How the user would name this very connection."""
+        return self._path
+
+    @property
+    def contactless(self) -> bool:
+        """True where the card hangs in a field (ISO/IEC 14443)."""
+        return self._contactless
+
+    def transceive(self, apdu: bytes) -> bytes:
+        """Send one command APDU, return the answer with its status word; see Connection."""
+        if len(apdu) < 4:
+            raise ValueError("a command APDU has at least four bytes")
+        if not self._log.isEnabledFor(TRAFFIC):
+            return self._transceive(apdu)
+        self._log.log(TRAFFIC, "%s > %s", self._path, printable(apdu))
+        answer = self._transceive(apdu)
+        self._log.log(TRAFFIC, "%s < %s", self._path, answer.hex())
+        return answer
+
+    @abstractmethod
+    def _transceive(self, apdu: bytes) -> bytes:
+        """Exchange the bytes; raise LinkLostError when no answer came."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """End the session. May be repeated."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def printable(apdu: bytes) -> str:
+    """An APDU in hex for the log; where its data is a PIN or PUK, only header and length."""
+    if len(apdu) > 4 and apdu[1] in _SECRET_DATA:
+        return f"{apdu[:4].hex()} [{len(apdu) - 4} bytes not logged]"
+    return apdu.hex()

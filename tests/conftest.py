@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What holds for all tests: the same examples everywhere, and no skipping where CI=true."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator
+
+import pytest
+from hypothesis import settings
+
+# Examples are derived from the test, so that a run on one machine can be repeated on another, and
+# have no deadline, since shared machines stall. `pytest --hypothesis-profile explore` looks for new ones.
+settings.register_profile("default", derandomize=True, deadline=None)
+settings.register_profile("ci", derandomize=True, deadline=None, print_blob=True)
+settings.register_profile("explore", max_examples=2000, deadline=None, print_blob=True)
+
+_CI = os.environ.get("CI", "").lower() in ("1", "true", "yes")
+settings.load_profile("ci" if _CI else "default")
+
+
+def _refuse_skip(report: pytest.TestReport | pytest.CollectReport) -> None:
+    """Where CI=true everything must run: a reader, service or runtime that is missing is a failure."""
+    if _CI and report.skipped and not hasattr(report, "wasxfail"):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
+        report.outcome = "failed"
+        report.longrepr = f"{reason}\nNothing may be skipped where CI=true; run: make setup"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Turn a skipped test into a failed one, where CI=true."""
+    report = yield
+    _refuse_skip(report)
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """Turn a skipped module into a failed one, where CI=true."""
+    report = yield
+    _refuse_skip(report)
+    return report

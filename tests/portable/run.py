@@ -1,0 +1,17 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Run the tests of one module where there is no pytest: micropython -m run MODULE. Stops at a failure."""
+
+import sys
+
+
+def main(name):
+    """Run each test_* function of a module. An assertion that fails is not caught."""
+    module = __import__(name)
+    tests = sorted([each for each in dir(module) if each.startswith("test_")])
+    for test in tests:
+        print(test)
+        getattr(module, test)()
+    print("passed:", len(tests))
+
+
+main(sys.argv[1])

