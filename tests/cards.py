@@ -10,7 +10,6 @@ from chipcash.card import Card
 from chipcash.transports import Connection, open_path
 from chipcash_sim.image import FileFlash
 from chipcash_wire import objects as o
-
 from tests.builders import Network
 
 PIN = "123456"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`chipcash demo` as its user runs it: MicroPython cards behind a real pcscd, both suites; and without readers."""
+"""`chipcash demo` as its user runs it: MicroPython cards behind a real pcscd, and where there is none."""
 
 from __future__ import annotations
 
@@ -88,9 +88,10 @@ def test_without_pcscd_it_says_so_and_goes_on(tmp_path: Path) -> None:
     """On a machine whose system directories hold no pcscd, which a mount over them makes."""
     assert pcscd.available() is None
     hide = 'for d in /usr/sbin /sbin /usr/local/sbin; do mount -t tmpfs none $d; done; exec "$@"'
+    unshare = ["unshare", "-m"] if os.geteuid() == 0 else ["unshare", "-U", "-r", "-m"]
+    demo = [sys.executable, "-m", "chipcash", "demo", "--json"]
     done = subprocess.run(
-        ["unshare", *([] if os.geteuid() == 0 else ["-U", "-r"]), "-m", "sh", "-c", hide, "sh"]
-        + [sys.executable, "-m", "chipcash", "demo", "--json"],
+        [*unshare, "sh", "-c", hide, "sh", *demo],
         capture_output=True,
         text=True,
         timeout=120,

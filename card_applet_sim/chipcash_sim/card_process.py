@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The card as a process of its own, under CPython or MicroPython: the applet at the end of a socket. Portable.
+"""The card as a process of its own, under CPython or MicroPython: the applet behind a socket. Portable.
 
 It connects to a virtual reader as vsmartcard's vpcd (or our own) offers it: messages with a 16-bit
 big-endian length; one byte is a control (0 off, 1 on, 2 reset, 4 ask for the ATR), all else an APDU.
@@ -18,8 +18,10 @@ import sys
 from chipcash_card.applet import Applet
 from chipcash_sim.image import FileFlash, PowerCut
 
-ATR = b"\x3b\x80\x80\x01\x01"
-"""ISO/IEC 7816-3: T=0 and T=1 offered, no historical bytes, check byte."""
+ATR_CONTACT = b"\x3b\x80\x01\x81"
+"""ISO/IEC 7816-3: T=1, no historical bytes, check byte."""
+ATR_CONTACTLESS = b"\x3b\x80\x80\x01\x01"
+"""What a reader composes for an ISO/IEC 14443-4 card without historical bytes (PC/SC part 3)."""
 
 _TCP = 6
 _NODELAY = 1
@@ -74,7 +76,7 @@ def serve(link, device, contactless: bool, cut_before: int, cut_after: int) -> N
                 raise PowerCut()
             _send(link, reply)
         elif message == b"\x04":
-            _send(link, ATR)
+            _send(link, ATR_CONTACTLESS if contactless else ATR_CONTACT)
         elif message == b"\x00":
             applet = None
         elif applet is None:

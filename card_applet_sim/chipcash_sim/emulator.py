@@ -17,6 +17,7 @@ from typing import Self
 
 from chipcash_card.applet import Applet
 from chipcash_sim import runtime as runtimes
+from chipcash_sim.card_process import ATR_CONTACT, ATR_CONTACTLESS
 from chipcash_sim.image import FileFlash, PowerCut
 from chipcash_sim.vpcd import CardGone, VpcdServer
 
@@ -98,8 +99,6 @@ class Card:
             except CardGone as gone:
                 self.power_off()
                 raise CardRemoved(str(gone)) from None
-        from chipcash_sim.card_process import ATR
-
         self._apdus = 0
         self._flash = FileFlash(str(self.image), self._cut_write, self._half)
         try:
@@ -107,7 +106,7 @@ class Card:
         except PowerCut:
             self.power_off()
             raise CardRemoved("the power was cut while the card started") from None
-        return ATR
+        return ATR_CONTACTLESS if self.contactless else ATR_CONTACT
 
     def transceive(self, apdu: bytes) -> bytes:
         """Answer one command APDU. Raises CardRemoved; the card may have processed it all the same."""

@@ -20,13 +20,14 @@ from chipcash_card.suites import Signer, generate_private, suite
 from chipcash_wire import commands as c
 from chipcash_wire import objects as o
 from chipcash_wire import tlv
-from chipcash_wire.compat import TYPE_CHECKING
+from chipcash_wire.compat import INTERPRETER, TYPE_CHECKING, collect
 from chipcash_wire.tlv import WireError
 
 if TYPE_CHECKING:
     from typing import Callable
 
-BUILD = b"chipcash 0.1.0"
+BUILD = b"chipcash 0.1.0 " + INTERPRETER.encode()
+"""What card info tells of the firmware, at most 32 bytes."""
 COUPONS = 2
 """Signature coupons that an idle card keeps ready."""
 
@@ -68,7 +69,10 @@ class Applet:
     def _load(self) -> None:
         key = suite(self._state.suite)
         private = self._journal.get(KEY_PRIVATE) or b""
+        # What lives long is made next to what lives long: a collection between them keeps the heap whole.
+        collect()
         self._signer = Signer(key, private, self._state.boots, self._random)
+        collect()
         if self._state.lifecycle == o.LIFE_PERSONALISED:
             self._purse = Purse(self._journal, self._state, self._signer)
             self._pin = Pin(self._journal, key)
@@ -206,9 +210,7 @@ class Applet:
         if data != c.AID:
             raise Refused(c.SW_NOT_FOUND)
         self._selected = True
-        header = None
-        if self._purse is not None:
-            header = o.Certificate.decode(self._purse.certificate).header
+        header = self._purse.header if self._purse is not None else None
         return o.ApplicationInfo(header=header, lifecycle=self._state.lifecycle).encode()
 
     def _get_data(self, what: int, index: int) -> bytes:

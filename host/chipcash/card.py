@@ -13,13 +13,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TypeVar
 
+from chipcash.errors import ChipcashError, LinkLostError
+from chipcash.transports.base import Connection, printable
 from chipcash_wire import commands as c
 from chipcash_wire import objects as o
 from chipcash_wire import tlv
 from chipcash_wire.tlv import WireError
-
-from chipcash.errors import ChipcashError, LinkLostError
-from chipcash.transports.base import Connection, printable
 
 __all__ = ["Card", "CardError", "CardReplyError", "Exchange", "PinError"]
 

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from chipcash_wire import commands as c
-from chipcash_wire import objects as o
-
 from chipcash.card import Card, CardError
 from chipcash.center.client import CenterApi
 from chipcash.center.errors import CenterRefused
 from chipcash.errors import ChipcashError
 from chipcash.trust import Trust, object_id
+from chipcash_wire import commands as c
+from chipcash_wire import objects as o
 
 __all__ = ["CardForged", "Synchronisation", "genuine", "load", "synchronise"]
 

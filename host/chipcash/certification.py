@@ -7,17 +7,14 @@ in no certificate.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from chipcash_wire import objects as o
-
 from chipcash import crypto
+from chipcash.clock import DAY, Clock, system_clock
+from chipcash_wire import objects as o
 
 __all__ = ["CARD_VALIDITY", "INSTITUTION_VALIDITY", "TIER_PER_PAYMENT", "Authority"]
 
-DAY = 86400
 INSTITUTION_VALIDITY = 10 * 365 * DAY
 """Default validity of an institution's certificate, seconds."""
 CARD_VALIDITY = 5 * 365 * DAY
@@ -32,7 +29,7 @@ class Authority:
 
     key: crypto.PrivateKey = field(repr=False)
     network: bytes
-    clock: Callable[[], int] = lambda: int(time.time())
+    clock: Clock = system_clock
 
     def certify_institution(
         self, subject: bytes, role: int, *, validity: int = INSTITUTION_VALIDITY

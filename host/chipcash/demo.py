@@ -98,7 +98,7 @@ class Scene:
     """One step of the story: what happened, and the coin afterwards, amount fen long."""
 
     title: str
-    lines: tuple[str, ...]
+    text: str
     bars: tuple[Bar, ...]
     amount: int = COIN
 
@@ -298,7 +298,7 @@ class _Story:
         self.facts.tap_ms.append(tap.milliseconds)
         return tap.milliseconds
 
-    def show(self, title: str, *lines: str, tills: Sequence[Pos] = ()) -> None:
+    def show(self, title: str, *text: str, tills: Sequence[Pos] = ()) -> None:
         """A scene, with the center's record of the coin and what tills hold pending of it."""
         partition = self.ledger.coin(self.serial)["partition"]
         spans = tuple(Span(x["lo"], x["hi"], self.names[x["owner"]]) for x in partition)
@@ -309,7 +309,7 @@ class _Story:
             inputs = sorted((item.lo, item.hi) for claim in claims for item in claim.inputs)
             if inputs:
                 bars.append(Bar(f"pending at {name}", tuple(Span(*ends, name) for ends in inputs)))
-        self.tell(Scene(title, lines, tuple(bars)))
+        self.tell(Scene(title, " ".join(text), tuple(bars)))
 
     # ---- scenes -------------------------------------------------------------------------------------
 
@@ -470,7 +470,8 @@ class _Story:
         self.show(
             "The copy tries again at C",
             f"C's till: {said}",
-            "C gives the request up: its void bars whatever the copy has signed.",
+            "C gives the request up: its void bars whatever the copy has signed. A's own card has the same"
+            " key, so it is listed too; A's money is still A's, and the bank gives A another card.",
         )
 
     def redeem(self, client: CenterClient, b: Pos) -> None:

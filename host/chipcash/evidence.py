@@ -5,10 +5,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from chipcash_wire import objects as o
-
 from chipcash.errors import ChipcashError
 from chipcash.trust import Trust, object_id
+from chipcash_wire import objects as o
 
 __all__ = ["EvidenceFacts", "EvidenceInvalid", "verify_evidence"]
 
@@ -16,7 +15,7 @@ __all__ = ["EvidenceFacts", "EvidenceInvalid", "verify_evidence"]
 class EvidenceInvalid(ChipcashError):
     """The evidence proves nothing. reason: network, title, same-claim, intervals or signature."""
 
-    exit_code = 13
+    exit_code = 17
 
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(

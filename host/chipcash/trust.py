@@ -19,11 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from chipcash_wire import objects as o
-from chipcash_wire.tlv import WireError
-
 from chipcash import crypto
 from chipcash.errors import ChipcashError
+from chipcash_wire import objects as o
+from chipcash_wire.tlv import WireError
 
 __all__ = ["FILE_NAME", "Trust", "TrustError", "object_id"]
 
@@ -34,7 +33,7 @@ FORMAT = "chipcash-network-1"
 class TrustError(ChipcashError):
     """The network file cannot be used: nothing in it, or signed by it, may be trusted."""
 
-    exit_code = 12
+    exit_code = 9
 
 
 def object_id(obj: o.Object) -> bytes:

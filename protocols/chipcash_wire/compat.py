@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The one place that knows which interpreter runs: CPython or MicroPython."""
 
+import gc
+import sys
+
 TYPE_CHECKING = False  # type checkers take a constant of this name as true
 
 if TYPE_CHECKING:
@@ -14,6 +17,16 @@ else:
     def dataclass_transform(**_options):
         """typing.dataclass_transform, which only the type checker needs."""
         return lambda cls: cls
+
+
+INTERPRETER = sys.implementation.name
+"""cpython or micropython."""
+
+
+def collect() -> None:
+    """Free unused memory now, where a small heap would otherwise be full of it, or in pieces, in a tap."""
+    if INTERPRETER == "micropython":
+        gc.collect()
 
 
 def equal(a: bytes, b: bytes) -> bool:

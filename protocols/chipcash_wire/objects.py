@@ -137,45 +137,51 @@ class Object:
                 setattr(self, name, value)
             if values:
                 raise TypeError("unknown " + str(list(values)))
-            self._body()
+            self._check_fields()
             self.check()
 
     def check(self) -> None:
         """Rules between fields; raises WireError."""
 
-    def _body(self) -> bytes:
-        """The fields encoded, without the signature."""
-        out = []
+    def _check_fields(self) -> None:
+        """Rules of each field. Encodes nothing: a card makes and reads objects in a small heap."""
         for name in self.FIELDS:
             mark = name[-1]
-            if mark in "*=":
+            if mark in "?*=":
                 name = name[:-1]
+            value = getattr(self, name)
+            if mark in "*=":
                 cls, least, most = self.MANY[name]
-                value = getattr(self, name)
                 items = value if mark == "*" else (value,)
                 if not least <= len(items) <= most:
                     raise WireError("wrong number of " + name)
                 for item in items:
                     if not isinstance(item, cls):
                         raise WireError(name + " has a wrong type")
-                    out.append(item.encode())
-                continue
-            if name == "signature":
-                continue
-            optional = mark == "?"
-            if optional:
+                    item._check_signed()
+            elif value is not None or not (mark == "?" or name == "signature"):
+                _check_value(name, value)
+
+    def _check_signed(self) -> None:
+        if self.FIELDS[-1] == "signature" and self.signature is None:
+            raise WireError("not signed")
+
+    def _body(self) -> bytes:
+        """The fields encoded, without the signature."""
+        out = []
+        for name in self.FIELDS:
+            mark = name[-1]
+            if mark in "?*=":
                 name = name[:-1]
             value = getattr(self, name)
-            if optional and value is None:
-                continue
-            tag, kind, size = _FIELDS[name]
-            if kind == _UINT:
-                if not isinstance(value, int) or value < 0 or value >> size:
-                    raise WireError(name + " is out of range")
-                value = tlv.encode_uint(value)
-            else:
-                _check_bytes(name, kind, size, value)
-            out.append(tlv.encode(tag, value))
+            if mark == "*":
+                for item in value:
+                    out.append(item.encode())
+            elif mark == "=":
+                out.append(value.encode())
+            elif value is not None and name != "signature":
+                tag, kind, _ = _FIELDS[name]
+                out.append(tlv.encode(tag, tlv.encode_uint(value) if kind == _UINT else value))
         return b"".join(out)
 
     def message(self) -> bytes:
@@ -187,13 +193,10 @@ class Object:
 
     def encode(self) -> bytes:
         """The canonical bytes. Raises WireError if the signature is missing."""
+        self._check_signed()
         body = self._body()
-        if self.FIELDS and self.FIELDS[-1] == "signature":
-            signature: bytes | None = self.signature
-            if signature is None:
-                raise WireError("not signed")
-            _check_bytes("signature", _BYTES, 64, signature)
-            body += tlv.encode(0x9E, signature)
+        if self.FIELDS[-1] == "signature":
+            body += tlv.encode(0x9E, self.signature)
         return tlv.encode(self.TAG, body)
 
     def __eq__(self, other: object) -> bool:
@@ -246,7 +249,7 @@ class Object:
             optional = mark == "?"
             if optional:
                 name = name[:-1]
-            wanted, kind, size = _FIELDS[name]
+            wanted, kind, _ = _FIELDS[name]
             if at < end:
                 tag, start, stop = tlv.header(data, at)
             else:
@@ -272,7 +275,13 @@ class Object:
         signature: Any
 
 
-def _check_bytes(name: str, kind: int, size: "Any", value: "Any") -> None:
+def _check_value(name: str, value: "Any") -> None:
+    """Whether a primitive field may have this value; raises WireError."""
+    _, kind, size = _FIELDS[name]
+    if kind == _UINT:
+        if not isinstance(value, int) or value < 0 or value >> size:
+            raise WireError(name + " is out of range")
+        return
     if not isinstance(value, (bytes, bytearray)):
         raise WireError(name + " is not bytes")
     n = len(value)
@@ -439,6 +448,19 @@ class Payment(Object):
             if item.lo < title.lo or item.hi > title.hi:
                 raise WireError("interval exceeds its title")
 
+    @classmethod
+    def join(cls, claim: bytes, titles: "list[bytes]", certificate: bytes) -> bytes:
+        """A payment's encoding from those of its parts, which the caller knows to be valid and to fit."""
+        return tlv.encode(cls.TAG, claim + b"".join(titles) + certificate)
+
+    @classmethod
+    def claim_of(cls, data: bytes) -> Claim:
+        """The claim of an encoded payment, the rest of which is not looked at. Raises WireError."""
+        tag, start, _ = tlv.header(data, 0)
+        if tag != cls.TAG:
+            raise WireError("not a Payment")
+        return Claim.decode(data[start : tlv.header(data, start)[2]])
+
 
 class PayRequest(Object):
     """What the terminal asks: the amount for payee, at its time, under a fresh nonce."""
@@ -602,7 +624,7 @@ class Evidence(Object):
 
 
 class Reclaim(Object):
-    """Give back: the intervals of a claim past its deadline or voided, or what is left of an expired title."""
+    """Give back: intervals of a claim past its deadline or voided, or what is left of an expired title."""
 
     TAG = 0xEF
     FIELDS = ("header", "claims*", "voids*", "title_id?")

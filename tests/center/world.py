@@ -7,12 +7,11 @@ import secrets
 from functools import cache
 from pathlib import Path
 
-from chipcash_wire import objects as o
-
 from chipcash.center.ledger import Center, Parameters
 from chipcash.certification import Authority
 from chipcash.crypto import PrivateKey
 from chipcash.trust import Trust, object_id
+from chipcash_wire import objects as o
 
 NETWORK = b"TEST"
 START = 1_800_000_000
@@ -49,9 +48,7 @@ class World:
         self.suite = suite
         self.now = START
         self.trust = trust(suite)
-        self.center = center(
-            path, key("center", suite), self.trust, Parameters(), lambda: self.now
-        )
+        self.center = center(path, key("center", suite), self.trust, Parameters(), lambda: self.now)
 
     @property
     def header(self) -> bytes:
@@ -117,7 +114,10 @@ class World:
         return void.signed(self.key(payee).sign(void.message()))
 
     def reclaim(
-        self, claim: o.Claim | None = None, void: o.Void | None = None, title_id: bytes | None = None
+        self,
+        claim: o.Claim | None = None,
+        void: o.Void | None = None,
+        title_id: bytes | None = None,
     ) -> o.Reclaim:
         return o.Reclaim(
             header=self.header,
@@ -155,4 +155,4 @@ def states(receipt: o.Receipt) -> list[list[str]]:
 
 def dump(center: Center) -> list[str]:
     """Every row of the ledger, but for challenges; equal dumps are equal ledgers."""
-    return [line for line in center._db.iterdump() if '"challenges"' not in line]
+    return [line for line in center._db._db.iterdump() if '"challenges"' not in line]

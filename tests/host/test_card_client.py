@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from chipcash import crypto
 from chipcash.card import Card, CardError, CardReplyError, Exchange, PinError
 from chipcash.errors import LinkLostError
@@ -17,7 +18,6 @@ from chipcash.transports import Connection, open_path
 from chipcash.transports.base import BaseConnection
 from chipcash_wire import commands as c
 from chipcash_wire import objects as o
-
 from tests.builders import DAY, NOW, SUITES, network
 from tests.cards import PIN, PUK, make_card
 

@@ -3,9 +3,10 @@
 
 import os
 
+from network import DAY, NOW, PIN, PUK, Network, TestCard, check_payment
+
 from chipcash_wire import commands as c
 from chipcash_wire import objects as o
-from network import DAY, NOW, PIN, PUK, Network, TestCard, check_payment
 
 _NETWORKS = {}
 
@@ -142,9 +143,7 @@ def test_short_apdus_and_get_response():
     it = card()
     it.load()
     request = network().request(500).encode()
-    data, sw = it.send(
-        c.INS_PAY, data=request, cla=c.CLA_PROPRIETARY, le=256, extended=False
-    )
+    data, sw = it.send(c.INS_PAY, data=request, cla=c.CLA_PROPRIETARY, le=256, extended=False)
     assert len(data) == 256 and sw >> 8 == 0x61
     while sw >> 8 == 0x61:
         more, sw = it.send(c.INS_GET_RESPONSE, le=sw & 0xFF or 256, extended=False)
@@ -330,9 +329,11 @@ def test_pin():
     assert it.verify() == c.SW_BLOCKED
     assert it.verify(b"") == c.SW_BLOCKED
     new = b"\x9f\x25\x044321"
-    unblock = lambda puk: it.send(
-        c.INS_RESET_RETRY_COUNTER, 0, c.PIN_REFERENCE, b"\x9f\x26\x08" + puk + new
-    )[1]
+
+    def unblock(puk):
+        data = b"\x9f\x26\x08" + puk + new
+        return it.send(c.INS_RESET_RETRY_COUNTER, 0, c.PIN_REFERENCE, data)[1]
+
     assert unblock(b"87654321") == 0x63C9
     assert unblock(PUK) == c.SW_OK
     assert it.verify(PIN) == 0x63C2

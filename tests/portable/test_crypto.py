@@ -173,7 +173,8 @@ def test_nonces_differ_whatever_fails():
             signer.prepare()
             seen.append(signer.sign(b"same")[:32])
         for last in (1, 2):  # the journal was rolled back: the generator does
-            seen.append(Signer(each, private, 1, lambda n: bytes(31) + bytes((last,))).sign(b"same")[:32])
+            fresh = bytes(31) + bytes((last,))
+            seen.append(Signer(each, private, 1, lambda n, fresh=fresh: fresh).sign(b"same")[:32])
         assert len(set(seen)) == 8
 
 
@@ -192,7 +193,7 @@ def test_generate_private():
         answers = [bytes(32), b"\xff" * 32, n.to_bytes(32, "big"), (n - 1).to_bytes(32, "big")]
         answers.append((n - 2).to_bytes(32, "big"))
         queue = list(answers)
-        assert generate_private(each, lambda size: queue.pop(0)) == answers[-1]
+        assert generate_private(each, lambda size, queue=queue: queue.pop(0)) == answers[-1]
         try:
             generate_private(each, dead)
         except OSError:

@@ -9,16 +9,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from chipcash import database
 from chipcash.card import Card
 from chipcash.center.errors import CenterUnreachable
 from chipcash.center.ledger import Center, Parameters
 from chipcash.errors import LinkLostError
-from chipcash.pos import Payment, Pos, store
+from chipcash.pos import Payment, Pos
 from chipcash.transports import Connection, open_path
 from chipcash.transports.base import BaseConnection
 from chipcash_wire import commands as c
 from chipcash_wire import objects as o
-
 from tests.builders import NOW, Network, network
 from tests.cards import make_card
 
@@ -181,13 +181,13 @@ class _Connection(sqlite3.Connection):
 @contextmanager
 def crash_at(statement: int, *, after: bool) -> Iterator[None]:
     """POS objects opened in here die at their n-th SQL statement, before or after it took effect."""
-    connect = store.connect
+    connect = database.connect
     _Connection.left, _Connection.after = statement, after
-    store.connect = lambda path: sqlite3.connect(path, isolation_level=None, factory=_Connection)
+    database.connect = lambda path: sqlite3.connect(path, isolation_level=None, factory=_Connection)
     try:
         yield
     finally:
-        store.connect = connect
+        database.connect = connect
 
 
 __all__ = ["BadNetwork", "Crash", "Shop", "Torn", "crash_at"]

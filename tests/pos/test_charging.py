@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from chipcash.card import CardError, PinError
 from chipcash.errors import ChipcashError
 from chipcash.pos import (
@@ -22,7 +23,6 @@ from chipcash.pos import (
 from chipcash.terminal import Policy, Refusal
 from chipcash.transports import open_path
 from chipcash_wire import commands as c
-
 from tests.builders import DAY, NOW, SUITES, network
 from tests.cards import PIN, make_card
 from tests.pos.shop import Crash, Shop, Torn, crash_at

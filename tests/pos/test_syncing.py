@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+
 from chipcash.card import Card
 from chipcash.center.client import CenterClient
 from chipcash.center.errors import CenterUnreachable
@@ -27,7 +28,6 @@ from chipcash.terminal import ReceiptError
 from chipcash.transports import open_path
 from chipcash.trust import object_id
 from chipcash_wire import objects as o
-
 from tests.builders import DAY, SUITES, changed
 from tests.cards import PIN
 from tests.pos.shop import BadNetwork, Crash, Shop, Torn, crash_at

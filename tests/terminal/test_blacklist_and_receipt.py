@@ -6,9 +6,9 @@ from __future__ import annotations
 import secrets
 
 import pytest
+
 from chipcash.terminal import Blacklist, BlacklistError, ReceiptError, verify_receipt
 from chipcash_wire import objects as o
-
 from tests.builders import NOW, SUITES, Network, changed, network
 
 

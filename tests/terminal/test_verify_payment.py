@@ -7,6 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from chipcash.terminal import (
     REASONS,
     Blacklist,
@@ -18,9 +21,6 @@ from chipcash.terminal import (
 )
 from chipcash.trust import object_id
 from chipcash_wire import objects as o
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
 from tests.builders import DAY, NOW, SUITES, Network, changed, network
 
 

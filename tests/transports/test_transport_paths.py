@@ -4,6 +4,7 @@
 from pathlib import Path
 
 import pytest
+
 from chipcash import doctor
 from chipcash.errors import ChipcashError, LinkLostError, NoCardError, PathError
 from chipcash.transports import open_path

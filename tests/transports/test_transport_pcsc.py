@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from chipcash_sim import pcscd
 
 INNER = Path(__file__).parent / "pcsc"

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from chipcash_sim.vpcd import CardGone, VpcdServer
 
 ECHO_CARD = Path(__file__).parent / "pcsc" / "echo_card.py"

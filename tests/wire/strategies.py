@@ -3,11 +3,14 @@
 
 from typing import Any
 
-from chipcash_wire import objects as o
 from hypothesis import strategies as st
 
+from chipcash_wire import objects as o
+
 OBJECTS: list[type[o.Object]] = [
-    cls for cls in vars(o).values() if isinstance(cls, type) and issubclass(cls, o.Object) and cls is not o.Object
+    cls
+    for cls in vars(o).values()
+    if isinstance(cls, type) and issubclass(cls, o.Object) and cls is not o.Object
 ]
 
 _amount = st.integers(0, o.MAX_AMOUNT)
@@ -39,7 +42,9 @@ def of_class(draw: st.DrawFn, cls: type[o.Object]) -> Any:
         plain = name.rstrip("?*=")
         if name[-1] in "*=":
             inner, least, most = cls.MANY[plain]
-            items = draw(st.lists(of_class(inner), min_size=least, max_size=min(most, max(least, 3))))
+            items = draw(
+                st.lists(of_class(inner), min_size=least, max_size=min(most, max(least, 3)))
+            )
             values[plain] = tuple(items) if name[-1] == "*" else items[0]
         elif name[-1] == "?" and draw(st.booleans()):
             values[plain] = None
@@ -82,9 +87,7 @@ def _obey(draw: st.DrawFn, cls: type[o.Object], values: dict[str, Any]) -> None:
         for item in values["claim"].inputs:
             title = draw(of_class(o.Title))
             titles.append(
-                o.Title(
-                    **{**title.__dict__, "lo": item.lo, "hi": item.hi, "amount": item.hi}
-                )
+                o.Title(**{**title.__dict__, "lo": item.lo, "hi": item.hi, "amount": item.hi})
             )
         values["titles"] = tuple(titles)
     elif cls is o.Reclaim:

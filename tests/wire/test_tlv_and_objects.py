@@ -2,11 +2,11 @@
 """The codec: every object survives a round trip, and no other bytes decode to it."""
 
 import pytest
-from chipcash_wire import commands, objects, tlv
-from chipcash_wire.tlv import WireError
 from hypothesis import given
 from hypothesis import strategies as st
 
+from chipcash_wire import commands, objects, tlv
+from chipcash_wire.tlv import WireError
 from tests.wire.strategies import OBJECTS, any_object
 
 
@@ -120,7 +120,8 @@ def test_any_bytes_are_an_apdu_or_6700(data: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    ("sw", "name"), [(0x9000, "ok"), (0x63C2, "wrong PIN"), (0x6110, "more data"), (0x9999, "status 9999")]
+    ("sw", "name"),
+    [(0x9000, "ok"), (0x63C2, "wrong PIN"), (0x6110, "more data"), (0x9999, "status 9999")],
 )
 def test_status_names(sw: int, name: str) -> None:
     assert commands.status(sw)[0] == name

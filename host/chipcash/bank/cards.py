@@ -5,13 +5,12 @@ from __future__ import annotations
 
 import secrets
 
-from chipcash_wire import commands as c
-from chipcash_wire import objects as o
-
 from chipcash.card import Card
 from chipcash.center.client import CenterApi
 from chipcash.certification import Authority
 from chipcash.trust import Trust
+from chipcash_wire import commands as c
+from chipcash_wire import objects as o
 
 __all__ = ["new_puk", "personalise"]
 

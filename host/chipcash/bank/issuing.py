@@ -6,12 +6,11 @@ from __future__ import annotations
 import secrets
 from pathlib import Path
 
-from chipcash_wire import objects as o
-
 from chipcash import crypto
 from chipcash.bank.errors import BankError
-from chipcash.bank.store import Store
+from chipcash.database import Database
 from chipcash.trust import Trust, object_id
+from chipcash_wire import objects as o
 
 __all__ = ["IssuingLibrary"]
 
@@ -36,23 +35,23 @@ class IssuingLibrary:
     def __init__(self, path: str | Path, key: crypto.PrivateKey, trust: Trust) -> None:
         self.trust = trust
         self._key = key
-        self._store = Store(path, _SCHEMA)
+        self._db = Database(path, _SCHEMA, version=1, what="The issuing library")
 
     def close(self) -> None:
         """Close the file."""
-        self._store.close()
+        self._db.close()
 
     def add_reserve(self, bank: bytes, fen: int) -> int:
         """Book fen that the bank (its key) has paid in; its reserve now. Raises ValueError unless fen > 0."""
         if fen <= 0:
             raise ValueError("a reserve grows by more than nothing")
-        with self._store.transaction():
+        with self._db.transaction():
             self._book(bank, fen)
         return self.reserve(bank)
 
     def reserve(self, bank: bytes) -> int:
         """The bank's reserve that no coin stands for, fen."""
-        row = self._store.row("SELECT fen FROM reserves WHERE bank = ?", bank)
+        row = self._db.one("SELECT fen FROM reserves WHERE bank = ?", bank)
         return int(row[0]) if row else 0
 
     def issue(self, bank: bytes, fen: int) -> o.Coin:
@@ -69,7 +68,7 @@ class IssuingLibrary:
             owner=bank,
         )
         coin = coin.signed(self._key.sign(coin.message()))
-        with self._store.transaction():
+        with self._db.transaction():
             reserve = self.reserve(bank)
             if reserve < fen:
                 raise BankError(
@@ -78,14 +77,14 @@ class IssuingLibrary:
                     hint="Pay in reserves first.",
                 )
             self._book(bank, -fen)
-            self._store.rows(
+            self._db.all(
                 "INSERT INTO coins (serial, bytes) VALUES (?,?)", coin.serial, coin.encode()
             )
         return coin
 
     def coins(self) -> list[o.Coin]:
         """Every coin ever created, in no order: to register again what may not have arrived."""
-        return [o.Coin.decode(data) for (data,) in self._store.rows("SELECT bytes FROM coins")]
+        return [o.Coin.decode(data) for (data,) in self._db.all("SELECT bytes FROM coins")]
 
     def credit(self, claim: o.Claim, titles: tuple[o.Title, ...], receipt: o.Receipt) -> int:
         """Give a bank its reserve back for redeemed coins; the fen, 0 if it was credited before.
@@ -109,15 +108,15 @@ class IssuingLibrary:
         fen = sum(outcome.hi - outcome.lo for outcome in settled)
         if not fen:
             raise BankError("receipt", "Nothing of this claim was redeemed; no reserve came back.")
-        with self._store.transaction():
-            if self._store.row("SELECT 1 FROM redeemed WHERE claim_id = ?", claim_id):
+        with self._db.transaction():
+            if self._db.one("SELECT 1 FROM redeemed WHERE claim_id = ?", claim_id):
                 return 0
-            self._store.rows(
+            self._db.all(
                 "INSERT INTO redeemed (claim_id, bank, fen) VALUES (?,?,?)", claim_id, bank, fen
             )
             self._book(bank, fen)
         return fen
 
     def _book(self, bank: bytes, fen: int) -> None:
-        self._store.rows("INSERT OR IGNORE INTO reserves (bank, fen) VALUES (?, 0)", bank)
-        self._store.rows("UPDATE reserves SET fen = fen + ? WHERE bank = ?", fen, bank)
+        self._db.all("INSERT OR IGNORE INTO reserves (bank, fen) VALUES (?, 0)", bank)
+        self._db.all("UPDATE reserves SET fen = fen + ? WHERE bank = ?", fen, bank)

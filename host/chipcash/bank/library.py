@@ -8,22 +8,20 @@ deposit goes out again, and no fen of a title is ever claimed twice.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from chipcash_wire import objects as o
-
 from chipcash import crypto
 from chipcash.bank.errors import BankError
-from chipcash.bank.store import Store
 from chipcash.center.client import CenterApi
 from chipcash.center.errors import CenterRefused
+from chipcash.clock import DAY, Clock
+from chipcash.database import Database
 from chipcash.trust import Trust, object_id
+from chipcash_wire import objects as o
 
 __all__ = ["BankLibrary", "Transfer"]
 
-DAY = 86400
 DEADLINE = 7 * DAY
 """How long a transfer that could not be sent stays good, seconds."""
 MAX_TITLES = 160
@@ -71,13 +69,13 @@ class BankLibrary:
         key: crypto.PrivateKey,
         trust: Trust,
         center: CenterApi,
-        clock: Callable[[], int],
+        clock: Clock,
     ) -> None:
         self.trust = trust
         self._key = key
         self._center = center
         self._clock = clock
-        self._store = Store(path, _SCHEMA)
+        self._db = Database(path, _SCHEMA, version=1, what="The bank's library")
 
     @property
     def public(self) -> bytes:
@@ -86,11 +84,11 @@ class BankLibrary:
 
     def close(self) -> None:
         """Close the file."""
-        self._store.close()
+        self._db.close()
 
     def balance(self) -> int:
         """Fen that the bank can pay out."""
-        return sum(hi - lo for lo, hi in self._store.rows("SELECT lo, hi FROM titles"))
+        return sum(hi - lo for lo, hi in self._db.all("SELECT lo, hi FROM titles"))
 
     def add(self, title: o.Title) -> None:
         """Take a title that became the bank's, of a coin or a merchant's deposit; again is harmless.
@@ -99,7 +97,7 @@ class BankLibrary:
         """
         if title.owner != self.public or not self.trust.signed_by_center(title):
             raise BankError("title", "This title is not this bank's money; it was not taken.")
-        self._store.rows(
+        self._db.all(
             "INSERT OR IGNORE INTO titles (title_id, bytes, expiry, lo, hi) VALUES (?,?,?,?,?)",
             object_id(title), title.encode(), title.expiry, title.lo, title.hi,
         )  # fmt: skip
@@ -121,13 +119,13 @@ class BankLibrary:
 
     def resume(self) -> list[Transfer]:
         """Complete the transfers that the center has not answered yet."""
-        rows = self._store.rows("SELECT seq FROM transfers WHERE receipt IS NULL ORDER BY seq")
+        rows = self._db.all("SELECT seq FROM transfers WHERE receipt IS NULL ORDER BY seq")
         return [self._send(seq) for (seq,) in rows]
 
     def renew(self) -> int:
         """Exchange titles that have expired, grace included, for new ones; fen renewed."""
         renewed = 0
-        for title_id, data in self._store.rows(
+        for title_id, data in self._db.all(
             "SELECT title_id, bytes FROM titles WHERE lo < hi AND expiry < ?", self._clock()
         ):
             reclaim = o.Reclaim(header=self.trust.header, claims=(), voids=(), title_id=title_id)
@@ -137,12 +135,12 @@ class BankLibrary:
                 if error.name == "not-yet":
                     continue
                 raise
-            with self._store.transaction():
+            with self._db.transaction():
                 for title in receipt.titles:
                     self.add(title)
                     renewed += title.hi - title.lo
                 hi = o.Title.decode(data).hi
-                self._store.rows("UPDATE titles SET lo = ? WHERE title_id = ?", hi, title_id)
+                self._db.all("UPDATE titles SET lo = ? WHERE title_id = ?", hi, title_id)
         return renewed
 
     def _record(self, fen: int, payee: bytes) -> int:
@@ -151,10 +149,10 @@ class BankLibrary:
             raise BankError("funds", "The amount must be more than nothing; nothing was paid.")
         now = self._clock()
         deadline = now + DEADLINE
-        with self._store.transaction():
+        with self._db.transaction():
             inputs: list[o.Input] = []
             left = fen
-            for title_id, lo, hi in self._store.rows(
+            for title_id, lo, hi in self._db.all(
                 "SELECT title_id, lo, hi FROM titles WHERE lo < hi AND expiry >= ?"
                 " ORDER BY expiry, hi - lo DESC LIMIT ?",
                 deadline, MAX_TITLES,
@@ -170,7 +168,7 @@ class BankLibrary:
                     f"The bank's titles hold {fen - left} fen of the {fen}; nothing was paid.",
                     hint="Get coins from the issuing library, renew expired titles, or pay in parts.",
                 )
-            (counter,) = self._store.row("SELECT COALESCE(MAX(counter), 0) FROM transfers")
+            (counter,) = self._db.row("SELECT COALESCE(MAX(counter), 0) FROM transfers")
             claims = []
             for at in range(0, len(inputs), o.MAX_INPUTS):
                 counter += 1
@@ -190,10 +188,8 @@ class BankLibrary:
                 header=self.trust.header, nonce=secrets.token_bytes(16), claims=tuple(claims)
             )
             for item in inputs:
-                self._store.rows(
-                    "UPDATE titles SET lo = ? WHERE title_id = ?", item.hi, item.title_id
-                )
-            (seq,) = self._store.row(
+                self._db.all("UPDATE titles SET lo = ? WHERE title_id = ?", item.hi, item.title_id)
+            (seq,) = self._db.row(
                 "INSERT INTO transfers (deposit, counter) VALUES (?,?) RETURNING seq",
                 deposit.encode(), counter,
             )  # fmt: skip
@@ -201,7 +197,7 @@ class BankLibrary:
 
     def _send(self, seq: int) -> Transfer:
         """Have a recorded transfer settled; again is harmless."""
-        (data,) = self._store.row("SELECT deposit FROM transfers WHERE seq = ?", seq)
+        (data,) = self._db.row("SELECT deposit FROM transfers WHERE seq = ?", seq)
         deposit = o.Deposit.decode(data)
         receipt = self._center.settle(deposit)
         back = 0
@@ -211,7 +207,7 @@ class BankLibrary:
                 for title in self._center.reclaim(reclaim).titles:
                     self.add(title)
                     back += title.hi - title.lo
-        self._store.rows("UPDATE transfers SET receipt = ? WHERE seq = ?", receipt.encode(), seq)
+        self._db.all("UPDATE transfers SET receipt = ? WHERE seq = ?", receipt.encode(), seq)
         payee = deposit.claims[0].payee
         outcomes = [outcome for result in receipt.results for outcome in result.outcomes]
         settled = sum(x.hi - x.lo for x in outcomes if x.state == o.SETTLED)
@@ -228,5 +224,5 @@ class BankLibrary:
         return Transfer(payee, amount, receipt.titles, deposit, receipt, spent)
 
     def _title(self, title_id: bytes) -> o.Title:
-        (data,) = self._store.row("SELECT bytes FROM titles WHERE title_id = ?", title_id)
+        (data,) = self._db.row("SELECT bytes FROM titles WHERE title_id = ?", title_id)
         return o.Title.decode(data)

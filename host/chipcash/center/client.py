@@ -11,13 +11,13 @@ from types import TracebackType
 from typing import Any, NoReturn, Protocol, Self, TypeVar
 
 import httpx
-from chipcash_wire import objects as o
-from chipcash_wire.tlv import WireError
 
 from chipcash.center.bodies import split
 from chipcash.center.errors import CenterRefused, CenterReplyInvalid, CenterUnreachable
 from chipcash.evidence import EvidenceInvalid, verify_evidence
 from chipcash.trust import Trust, object_id
+from chipcash_wire import objects as o
+from chipcash_wire.tlv import WireError
 
 __all__ = ["CenterApi", "CenterClient"]
 
@@ -27,18 +27,41 @@ _Signed = TypeVar("_Signed", bound=o.Object)
 class CenterApi(Protocol):
     """What banks and terminals ask a registration center for: `Center` and `CenterClient` have it."""
 
-    def register_coin(self, coin: o.Coin) -> o.Title: ...
-    def settle(self, deposit: o.Deposit) -> o.Receipt: ...
-    def register_void(self, void: o.Void) -> None: ...
-    def reclaim(self, reclaim: o.Reclaim) -> o.Receipt: ...
-    def register_card(self, certificate: o.Certificate) -> o.RiskParameters: ...
-    def challenge(self, key: bytes) -> bytes: ...
-    def risk(self, key: bytes, proof: o.GenuineProof) -> o.RiskParameters: ...
-    def titles(self, owner: bytes) -> tuple[o.Title, ...]: ...
-    def signed_time(self) -> o.SignedTime: ...
-    def blacklist(self, since: int = 0) -> tuple[tuple[o.BlacklistEntry, ...], o.SignedTime]: ...
-    def claim(self, claim_id: bytes) -> dict[str, Any]: ...
-    def evidence(self, digest: bytes) -> o.Evidence: ...
+    def register_coin(self, coin: o.Coin) -> o.Title:
+        """Register a coin; its owner's title."""
+
+    def settle(self, deposit: o.Deposit) -> o.Receipt:
+        """Settle a deposit's claims; the receipt."""
+
+    def register_void(self, void: o.Void) -> None:
+        """Bar a claim for ever."""
+
+    def reclaim(self, reclaim: o.Reclaim) -> o.Receipt:
+        """Give money back to its payer; a receipt with its new titles."""
+
+    def register_card(self, certificate: o.Certificate) -> o.RiskParameters:
+        """Register a certified card; its risk parameters."""
+
+    def challenge(self, key: bytes) -> bytes:
+        """16 bytes for a card to prove itself with."""
+
+    def risk(self, key: bytes, proof: o.GenuineProof) -> o.RiskParameters:
+        """A card's next risk parameters, against its proof."""
+
+    def titles(self, owner: bytes) -> tuple[o.Title, ...]:
+        """Live titles of an owner."""
+
+    def signed_time(self) -> o.SignedTime:
+        """The center's time."""
+
+    def blacklist(self, since: int = 0) -> tuple[tuple[o.BlacklistEntry, ...], o.SignedTime]:
+        """Entries above a sequence, and the signed time that completes them."""
+
+    def claim(self, claim_id: bytes) -> dict[str, Any]:
+        """What became of a claim."""
+
+    def evidence(self, digest: bytes) -> o.Evidence:
+        """Evidence of repeat payment by its digest."""
 
 
 class CenterClient:

@@ -12,8 +12,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
 
-from chipcash_wire import objects as o
-from chipcash_wire.tlv import WireError
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
@@ -25,6 +23,8 @@ import chipcash
 from chipcash.center.bodies import join
 from chipcash.center.errors import CenterRefused
 from chipcash.center.ledger import Center
+from chipcash_wire import objects as o
+from chipcash_wire.tlv import WireError
 
 __all__ = ["MAX_BODY", "OCTETS", "create_app", "openapi"]
 

@@ -12,25 +12,21 @@ Signatures are verified before the transaction begins: titles never change once 
 from __future__ import annotations
 
 import secrets
-import sqlite3
-import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from chipcash_wire import objects as o
-
 from chipcash import crypto
 from chipcash.center.errors import CenterRefused, LedgerError
 from chipcash.center.schema import SCHEMA
+from chipcash.clock import DAY, Clock, system_clock
+from chipcash.database import Database
 from chipcash.trust import Trust, object_id
+from chipcash_wire import objects as o
 
 __all__ = ["MAX_INTERVALS", "Center", "Parameters", "TierLimits"]
 
-DAY = 86400
 MAX_INTERVALS = 200
 """Most intervals in one deposit, so that its receipt fits one object (65535 bytes) in the worst case."""
 MAX_RENEWED = 200
@@ -122,11 +118,6 @@ class _Cuts:
         return None
 
 
-def system_clock() -> int:
-    """Seconds since 1970-01-01 UTC."""
-    return int(time.time())
-
-
 class Center:
     """A registration center over one SQLite file. Safe to use from several threads.
 
@@ -141,7 +132,7 @@ class Center:
         key: crypto.PrivateKey,
         trust: Trust,
         parameters: Parameters | None = None,
-        clock: Callable[[], int] = system_clock,
+        clock: Clock = system_clock,
     ) -> None:
         if key.public != trust.center_key:
             raise LedgerError(
@@ -152,19 +143,11 @@ class Center:
         self.parameters = parameters or Parameters()
         self._key = key
         self._clock = clock
-        self._lock = threading.RLock()
-        self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=30)
-        self._db.execute("PRAGMA journal_mode = WAL")
-        self._db.execute("PRAGMA synchronous = FULL")
-        self._db.execute("PRAGMA foreign_keys = ON")
-        with self._transaction():
-            for statement in SCHEMA:
-                self._execute(statement)
+        self._db = Database(path, SCHEMA, version=1, what="The ledger")
 
     def close(self) -> None:
         """Close the ledger's file."""
-        with self._lock:
-            self._db.close()
+        self._db.close()
 
     # ---- money in, money on -------------------------------------------------------------------------
 
@@ -177,8 +160,8 @@ class Center:
         self._need_header(coin)
         if not self.trust.signed_by_issuer(coin):
             raise _refused_signature("coin", "the issuing library")
-        with self._transaction():
-            row = self._one("SELECT bytes FROM coins WHERE serial = ?", coin.serial)
+        with self._db.transaction():
+            row = self._db.one("SELECT bytes FROM coins WHERE serial = ?", coin.serial)
             if row is not None:
                 if o.Coin.decode(row[0]).message() != coin.message():
                     raise CenterRefused(
@@ -188,12 +171,12 @@ class Center:
                         hint="A serial is never reused: create another coin.",
                     )
                 return self._title_of_epoch(coin.serial, 1)
-            self._execute(
+            self._db.execute(
                 "INSERT INTO coins (serial, amount, owner, bytes, epoch, time) VALUES (?,?,?,?,0,?)",
                 coin.serial, coin.amount, coin.owner, coin.encode(), self._clock(),
             )  # fmt: skip
             title = self._make_title(coin.serial, coin.amount, 0, coin.amount, coin.owner)
-            self._execute(
+            self._db.execute(
                 "INSERT INTO slices (serial, lo, hi, title_id) VALUES (?,?,?,?)",
                 coin.serial, 0, coin.amount, object_id(title),
             )  # fmt: skip
@@ -219,7 +202,7 @@ class Center:
         if known is not None:
             return known
         checked = [(claim, self._verify(claim)) for claim in deposit.claims]
-        with self._transaction():
+        with self._db.transaction():
             known = self._receipt(digest)
             if known is not None:  # the same deposit came twice at once
                 return known
@@ -235,7 +218,7 @@ class Center:
             valid = [result.claim_id for result in results if not _is_invalid(result)]
             titles = self._titles_led_to(valid, o.SETTLED)
             receipt = self._make_receipt(digest, results, titles)
-            self._execute(
+            self._db.execute(
                 "INSERT INTO deposits (digest, time, receipt) VALUES (?,?,?)",
                 digest, receipt.time, receipt.encode(),
             )  # fmt: skip
@@ -248,7 +231,7 @@ class Center:
         """
         self._need_header(void)
         self._need_payee_signature(void)
-        with self._transaction():
+        with self._db.transaction():
             self._store_void(void)
 
     def reclaim(self, reclaim: o.Reclaim) -> o.Receipt:
@@ -276,20 +259,20 @@ class Center:
         if certificate.role != o.ROLE_CARD:
             raise CenterRefused("role", "This certificate is not a card's; nothing was registered.")
         self._need_unexpired(certificate)
-        with self._transaction():
+        with self._db.transaction():
             self._need_unlisted(certificate.subject)
-            row = self._one(
+            row = self._db.one(
                 "SELECT certificate, risk FROM cards WHERE subject = ?", certificate.subject
             )
             if row is None:
                 risk = self._make_risk(certificate, 1)
-                self._execute(
+                self._db.execute(
                     "INSERT INTO cards (subject, certificate, sequence, risk) VALUES (?,?,1,?)",
                     certificate.subject, certificate.encode(), risk.encode(),
                 )  # fmt: skip
                 return risk
             if certificate.expiry > o.Certificate.decode(row[0]).expiry:
-                self._execute(
+                self._db.execute(
                     "UPDATE cards SET certificate = ? WHERE subject = ?",
                     certificate.encode(), certificate.subject,
                 )  # fmt: skip
@@ -298,13 +281,13 @@ class Center:
     def challenge(self, key: bytes) -> bytes:
         """16 fresh bytes for the card with this key to prove itself with, once. Refused: unknown."""
         nonce = secrets.token_bytes(16)
-        with self._transaction():
+        with self._db.transaction():
             self._card(key)
             now = self._clock()
-            self._execute(
+            self._db.execute(
                 "DELETE FROM challenges WHERE time < ?", now - self.parameters.challenge_lifetime
             )
-            self._execute(
+            self._db.execute(
                 "INSERT INTO challenges (nonce, subject, time) VALUES (?,?,?)", nonce, key, now
             )
         return nonce
@@ -319,9 +302,9 @@ class Center:
             raise CenterRefused("subject", "The proof is another card's.")
         if not self.trust.signed_by(proof, key):
             raise _refused_signature("proof", "the card")
-        with self._transaction():
+        with self._db.transaction():
             certificate, sequence = self._card(key)
-            row = self._one(
+            row = self._db.one(
                 "SELECT time FROM challenges WHERE nonce = ? AND subject = ?", proof.nonce, key
             )
             if row is None or row[0] + self.parameters.challenge_lifetime < self._clock():
@@ -333,8 +316,8 @@ class Center:
             self._need_unexpired(certificate)
             self._need_unlisted(key)
             risk = self._make_risk(certificate, sequence + 1)
-            self._execute("DELETE FROM challenges WHERE nonce = ?", proof.nonce)
-            self._execute(
+            self._db.execute("DELETE FROM challenges WHERE nonce = ?", proof.nonce)
+            self._db.execute(
                 "UPDATE cards SET sequence = ?, risk = ? WHERE subject = ?",
                 sequence + 1, risk.encode(), key,
             )  # fmt: skip
@@ -342,7 +325,7 @@ class Center:
 
     def block(self, key: bytes) -> None:
         """Put a lost card's key on the blacklist. For who runs the center: no request over HTTP does it."""
-        with self._transaction():
+        with self._db.transaction():
             self._list(key, o.REASON_LOST, None)
 
     # ---- questions ----------------------------------------------------------------------------------
@@ -353,7 +336,7 @@ class Center:
 
     def titles(self, owner: bytes) -> tuple[o.Title, ...]:
         """Titles of this owner under which some money is live, oldest first."""
-        rows = self._all(
+        rows = self._db.all(
             "SELECT bytes FROM titles WHERE owner = ? AND EXISTS (SELECT 1 FROM slices"
             " WHERE slices.title_id = titles.title_id) ORDER BY seq",
             owner,
@@ -362,8 +345,8 @@ class Center:
 
     def signed_time(self) -> o.SignedTime:
         """The center's time and the number of blacklist entries."""
-        with self._lock:
-            (sequence,) = self._row("SELECT COALESCE(MAX(sequence), 0) FROM blacklist")
+        with self._db.reading():
+            (sequence,) = self._db.row("SELECT COALESCE(MAX(sequence), 0) FROM blacklist")
             signed_time: o.SignedTime = self._signed(
                 o.SignedTime(
                     header=self.trust.header,
@@ -376,8 +359,8 @@ class Center:
 
     def blacklist(self, since: int = 0) -> tuple[tuple[o.BlacklistEntry, ...], o.SignedTime]:
         """Entries with a sequence above since, in order, and the signed time that completes them."""
-        with self._lock:
-            rows = self._all(
+        with self._db.reading():
+            rows = self._db.all(
                 "SELECT bytes FROM blacklist WHERE sequence > ? ORDER BY sequence", since
             )
             signed_time = self.signed_time()
@@ -385,18 +368,18 @@ class Center:
 
     def claim(self, claim_id: bytes) -> dict[str, Any]:
         """What became of a claim, as JSON: first outcome, losses by policy, evidence. Refused: unknown."""
-        with self._lock:
-            row = self._one(
+        with self._db.reading():
+            row = self._db.one(
                 "SELECT payer, bytes, time, result, fund, loss FROM claims WHERE claim_id = ?",
                 claim_id,
             )
             if row is None:
                 raise _unknown("claim")
             payer, data, at, result, fund, loss = row
-            evidence = self._all(
+            evidence = self._db.all(
                 "SELECT digest FROM evidence WHERE claim_id = ? ORDER BY seq", claim_id
             )
-            spends = self._all(
+            spends = self._db.all(
                 "SELECT title_id, state, new_title FROM spends WHERE claim_id = ?", claim_id
             )
         claim = o.Claim.decode(data)
@@ -429,23 +412,23 @@ class Center:
 
     def evidence(self, digest: bytes) -> o.Evidence:
         """The evidence with this digest. Refused: unknown."""
-        row = self._one("SELECT bytes FROM evidence WHERE digest = ?", digest)
+        row = self._db.one("SELECT bytes FROM evidence WHERE digest = ?", digest)
         if row is None:
             raise _unknown("evidence")
         return o.Evidence.decode(row[0])
 
     def coin(self, serial: bytes) -> dict[str, Any]:
         """A coin's partition now and its whole life, as JSON. Refused: unknown."""
-        with self._lock:
-            row = self._one("SELECT amount, owner, time FROM coins WHERE serial = ?", serial)
+        with self._db.reading():
+            row = self._db.one("SELECT amount, owner, time FROM coins WHERE serial = ?", serial)
             if row is None:
                 raise _unknown("serial")
-            slices = self._all(
+            slices = self._db.all(
                 "SELECT slices.lo, slices.hi, slices.title_id, titles.owner FROM slices"
                 " LEFT JOIN titles USING (title_id) WHERE slices.serial = ? ORDER BY slices.lo",
                 serial,
             )
-            spends = self._all(
+            spends = self._db.all(
                 "SELECT spends.time, spends.lo, spends.hi, spends.state, spends.title_id,"
                 " spends.claim_id, old.owner, spends.new_title, new.owner FROM spends"
                 " JOIN titles AS old ON old.title_id = spends.title_id"
@@ -487,13 +470,13 @@ class Center:
 
     def accounts(self) -> dict[str, Any]:
         """Totals in fen, as JSON: issued_fen = live_fen + redeemed_fen, and live fen by owner."""
-        with self._lock:
+        with self._db.reading():
             # Halves are summed apart: SQLite's integers overflow where the sums of 63-bit amounts do not.
-            issued = self._row(
+            issued = self._db.row(
                 "SELECT COALESCE(SUM(amount >> 32), 0), COALESCE(SUM(amount & 4294967295), 0)"
                 " FROM coins"
             )
-            held = self._all(
+            held = self._db.all(
                 "SELECT titles.owner, SUM((slices.hi - slices.lo) >> 32),"
                 " SUM((slices.hi - slices.lo) & 4294967295)"
                 " FROM slices LEFT JOIN titles USING (title_id) GROUP BY titles.owner"
@@ -513,13 +496,13 @@ class Center:
         Also that each live slice lies within its title and is not spent under it. Raises LedgerError
         with the serial.
         """
-        with self._lock:
-            rows = self._all(
+        with self._db.reading():
+            rows = self._db.all(
                 "SELECT coins.serial, coins.amount, slices.lo, slices.hi, slices.title_id,"
                 " titles.serial, titles.lo, titles.hi FROM coins LEFT JOIN slices USING (serial)"
                 " LEFT JOIN titles USING (title_id) ORDER BY coins.serial, slices.lo"
             )
-            spent = self._one(
+            spent = self._db.one(
                 "SELECT slices.serial FROM slices JOIN spends USING (serial, title_id)"
                 " WHERE spends.lo < slices.hi AND spends.hi > slices.lo LIMIT 1"
             )
@@ -546,7 +529,7 @@ class Center:
             return None
         titles = []
         for item in claim.inputs:
-            row = self._one("SELECT bytes FROM titles WHERE title_id = ?", item.title_id)
+            row = self._db.one("SELECT bytes FROM titles WHERE title_id = ?", item.title_id)
             if row is None:
                 return None
             title = o.Title.decode(row[0])
@@ -617,7 +600,7 @@ class Center:
 
     def _live_slice(self, serial: bytes, title_id: bytes, lo: int, hi: int) -> Any:
         """(lo, hi) of the slice live under the title that holds the whole of [lo, hi), or None."""
-        row = self._one(
+        row = self._db.one(
             "SELECT lo, hi, title_id FROM slices WHERE serial = ? AND lo <= ?"
             " ORDER BY lo DESC LIMIT 1",
             serial, lo,
@@ -626,7 +609,7 @@ class Center:
 
     def _first_overlap(self, item: o.Input, serial: bytes, cuts: _Cuts) -> bytes | None:
         """The first registered claim that spent some of the interval under the same title."""
-        row = self._one(
+        row = self._db.one(
             "SELECT claim_id FROM spends WHERE serial = ? AND title_id = ? AND lo < ? AND hi > ?"
             " ORDER BY seq LIMIT 1",
             serial, item.title_id, item.hi, item.lo,
@@ -644,7 +627,7 @@ class Center:
         claim = verified.claim
         disputed = sum(x.hi - x.lo for x in result.outcomes if x.state == o.DISPUTED)
         fund = min(disputed, self.parameters.guarantee)
-        self._execute(
+        self._db.execute(
             "INSERT INTO claims (claim_id, payer, bytes, time, result, fund, loss)"
             " VALUES (?,?,?,?,?,?,?)",
             verified.claim_id, verified.payer, claim.encode(), self._clock(), result.encode(), fund,
@@ -656,12 +639,12 @@ class Center:
                 self._store_evidence(title, outcome.claim_id, verified)
 
     def _store_evidence(self, title: o.Title, first_id: bytes, second: _Verified) -> None:
-        (first,) = self._row("SELECT bytes FROM claims WHERE claim_id = ?", first_id)
+        (first,) = self._db.row("SELECT bytes FROM claims WHERE claim_id = ?", first_id)
         evidence = o.Evidence(
             header=self.trust.header, title=title, claims=(o.Claim.decode(first), second.claim)
         )
         digest = object_id(evidence)
-        self._execute(
+        self._db.execute(
             "INSERT INTO evidence (digest, bytes, claim_id, time) VALUES (?,?,?,?)",
             digest, evidence.encode(), second.claim_id, self._clock(),
         )  # fmt: skip
@@ -671,7 +654,7 @@ class Center:
         """Put a key on the blacklist, unless it is there."""
         if self._is_listed(subject):
             return
-        (sequence,) = self._row("SELECT COALESCE(MAX(sequence), 0) + 1 FROM blacklist")
+        (sequence,) = self._db.row("SELECT COALESCE(MAX(sequence), 0) + 1 FROM blacklist")
         entry = self._signed(
             o.BlacklistEntry(
                 header=self.trust.header,
@@ -683,7 +666,7 @@ class Center:
                 digest=digest,
             )
         )
-        self._execute(
+        self._db.execute(
             "INSERT INTO blacklist (sequence, subject, bytes) VALUES (?,?,?)",
             sequence, subject, entry.encode(),
         )  # fmt: skip
@@ -700,7 +683,7 @@ class Center:
         digest = object_id(reclaim)
         if verified is None:
             return self._make_receipt(digest, [_uniform(claim, o.INVALID)], [])
-        with self._transaction():
+        with self._db.transaction():
             known = self._result(verified.claim_id)
             open_states = (o.EXPIRED, o.VOIDED)
             if known is None or any(x.state in open_states for x in known.outcomes):
@@ -744,7 +727,7 @@ class Center:
         return o.Result(claim_id=verified.claim_id, outcomes=tuple(outcomes))
 
     def _reclaim_title(self, reclaim: o.Reclaim, title_id: bytes) -> o.Receipt:
-        row = self._one("SELECT bytes FROM titles WHERE title_id = ?", title_id)
+        row = self._db.one("SELECT bytes FROM titles WHERE title_id = ?", title_id)
         if row is None:
             raise _unknown("title")
         title = o.Title.decode(row[0])
@@ -754,8 +737,8 @@ class Center:
                 "The title has not expired, grace included; nothing was returned.",
                 hint="Until then it can be spent, also to its own owner.",
             )
-        with self._transaction():
-            rows = self._all(
+        with self._db.transaction():
+            rows = self._db.all(
                 "SELECT lo, hi FROM slices WHERE title_id = ? AND serial = ? ORDER BY lo LIMIT ?",
                 title_id, title.serial, MAX_RENEWED,
             )  # fmt: skip
@@ -766,7 +749,7 @@ class Center:
                 ]
             )
             # Those of this reclaim come first; when nothing was left, those of the one before.
-            titles = self._all(
+            titles = self._db.all(
                 "SELECT bytes FROM titles WHERE title_id IN (SELECT new_title FROM spends"
                 " WHERE serial = ? AND title_id = ? AND claim_id IS NULL) ORDER BY seq DESC LIMIT ?",
                 title.serial, title_id, len(rows) or MAX_RENEWED,
@@ -789,7 +772,7 @@ class Center:
             serial, owner = group[0].serial, group[0].owner
             new_title = None
             if owner is not None:
-                (amount,) = self._row("SELECT amount FROM coins WHERE serial = ?", serial)
+                (amount,) = self._db.row("SELECT amount FROM coins WHERE serial = ?", serial)
                 title = self._make_title(serial, amount, group[0].lo, group[-1].hi, owner)
                 new_title = object_id(title)
             for cut in group:
@@ -798,22 +781,22 @@ class Center:
                     raise _broken(serial, "an interval that is to move is not live")
                 lo, hi, _ = row
                 if lo < cut.lo:
-                    self._execute(
+                    self._db.execute(
                         "UPDATE slices SET hi = ? WHERE serial = ? AND lo = ?", cut.lo, serial, lo
                     )
                 else:
-                    self._execute("DELETE FROM slices WHERE serial = ? AND lo = ?", serial, lo)
+                    self._db.execute("DELETE FROM slices WHERE serial = ? AND lo = ?", serial, lo)
                 if cut.hi < hi:
-                    self._execute(
+                    self._db.execute(
                         "INSERT INTO slices (serial, lo, hi, title_id) VALUES (?,?,?,?)",
                         serial, cut.hi, hi, cut.title_id,
                     )  # fmt: skip
-                self._execute(
+                self._db.execute(
                     "INSERT INTO spends (serial, title_id, lo, hi, claim_id, state, new_title, time)"
                     " VALUES (?,?,?,?,?,?,?,?)",
                     serial, cut.title_id, cut.lo, cut.hi, cut.claim_id, cut.state, new_title, now,
                 )  # fmt: skip
-            self._execute(
+            self._db.execute(
                 "INSERT INTO slices (serial, lo, hi, title_id) VALUES (?,?,?,?)",
                 serial, group[0].lo, group[-1].hi, new_title,
             )  # fmt: skip
@@ -825,7 +808,7 @@ class Center:
 
     def _make_title(self, serial: bytes, amount: int, lo: int, hi: int, owner: bytes) -> o.Title:
         """A new title under the serial's next epoch, stored."""
-        (epoch,) = self._row(
+        (epoch,) = self._db.row(
             "UPDATE coins SET epoch = epoch + 1 WHERE serial = ? RETURNING epoch", serial
         )
         title: o.Title = self._signed(
@@ -841,7 +824,7 @@ class Center:
                 expiry=self._clock() + self.parameters.title_lifetime,
             )
         )
-        self._execute(
+        self._db.execute(
             "INSERT INTO titles (title_id, serial, epoch, lo, hi, owner, bytes)"
             " VALUES (?,?,?,?,?,?,?)",
             object_id(title), serial, epoch, lo, hi, owner, title.encode(),
@@ -885,18 +868,18 @@ class Center:
     # ---- reading ------------------------------------------------------------------------------------
 
     def _receipt(self, digest: bytes) -> o.Receipt | None:
-        row = self._one("SELECT receipt FROM deposits WHERE digest = ?", digest)
+        row = self._db.one("SELECT receipt FROM deposits WHERE digest = ?", digest)
         return None if row is None else o.Receipt.decode(row[0])
 
     def _result(self, claim_id: bytes) -> o.Result | None:
-        row = self._one("SELECT result FROM claims WHERE claim_id = ?", claim_id)
+        row = self._db.one("SELECT result FROM claims WHERE claim_id = ?", claim_id)
         return None if row is None else o.Result.decode(row[0])
 
     def _titles_led_to(self, claim_ids: Sequence[bytes], state: int) -> list[o.Title]:
         """The titles that these claims' intervals became, each once, in the claims' order."""
         found: dict[bytes, o.Title] = {}
         for claim_id in claim_ids:
-            for title_id, data in self._all(
+            for title_id, data in self._db.all(
                 "SELECT titles.title_id, titles.bytes FROM spends"
                 " JOIN titles ON titles.title_id = spends.new_title"
                 " WHERE spends.claim_id = ? AND spends.state = ? ORDER BY spends.seq",
@@ -907,29 +890,29 @@ class Center:
         return list(found.values())
 
     def _title_of_epoch(self, serial: bytes, epoch: int) -> o.Title:
-        (data,) = self._row(
+        (data,) = self._db.row(
             "SELECT bytes FROM titles WHERE serial = ? AND epoch = ?", serial, epoch
         )
         return o.Title.decode(data)
 
     def _card(self, key: bytes) -> tuple[o.Certificate, int]:
-        row = self._one("SELECT certificate, sequence FROM cards WHERE subject = ?", key)
+        row = self._db.one("SELECT certificate, sequence FROM cards WHERE subject = ?", key)
         if row is None:
             raise _unknown("card")
         return o.Certificate.decode(row[0]), row[1]
 
     def _is_void(self, claim: o.Claim) -> bool:
-        row = self._one(
+        row = self._db.one(
             "SELECT 1 FROM voids WHERE payee = ? AND nonce = ? AND amount = ?",
             claim.payee, claim.nonce, claim.amount,
         )  # fmt: skip
         return row is not None
 
     def _is_listed(self, key: bytes) -> bool:
-        return self._one("SELECT 1 FROM blacklist WHERE subject = ?", key) is not None
+        return self._db.one("SELECT 1 FROM blacklist WHERE subject = ?", key) is not None
 
     def _store_void(self, void: o.Void) -> None:
-        self._execute(
+        self._db.execute(
             "INSERT INTO voids (payee, nonce, amount, bytes, time) VALUES (?,?,?,?,?)"
             " ON CONFLICT DO NOTHING",
             void.payee, void.nonce, void.amount, void.encode(), self._clock(),
@@ -964,36 +947,6 @@ class Center:
                 "This card is on the blacklist; its offline limits are not renewed.",
                 hint="Its owner has to see the bank; the evidence is in the blacklist entry.",
             )
-
-    # ---- the database -------------------------------------------------------------------------------
-
-    def _execute(self, statement: str, *values: Any) -> sqlite3.Cursor:
-        return self._db.execute(statement, values)
-
-    def _all(self, statement: str, *values: Any) -> list[Any]:
-        with self._lock:
-            return self._execute(statement, *values).fetchall()
-
-    def _one(self, statement: str, *values: Any) -> Any:
-        rows = self._all(statement, *values)
-        return rows[0] if rows else None
-
-    def _row(self, statement: str, *values: Any) -> Any:
-        (row,) = self._all(statement, *values)
-        return row
-
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        """All or nothing, durable at the end; one at a time, also among processes."""
-        with self._lock:
-            self._execute("BEGIN IMMEDIATE")
-            try:
-                yield
-                self._execute("COMMIT")
-            except BaseException:
-                if self._db.in_transaction:
-                    self._execute("ROLLBACK")
-                raise
 
 
 def _touching(cuts: Sequence[_Cut]) -> Iterator[list[_Cut]]:

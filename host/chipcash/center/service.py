@@ -12,7 +12,6 @@ from types import TracebackType
 from typing import Self
 
 import uvicorn
-from chipcash_wire import objects as o
 
 from chipcash import crypto
 from chipcash.bank.issuing import IssuingLibrary
@@ -20,9 +19,11 @@ from chipcash.bank.library import BankLibrary
 from chipcash.center.client import CenterApi
 from chipcash.center.errors import CenterError
 from chipcash.center.http import create_app
-from chipcash.center.ledger import Center, Parameters, system_clock
+from chipcash.center.ledger import Center, Parameters
 from chipcash.certification import Authority
+from chipcash.clock import Clock, system_clock
 from chipcash.trust import FILE_NAME, Trust
+from chipcash_wire import objects as o
 
 __all__ = ["Home", "Service", "init", "serve"]
 
@@ -49,13 +50,11 @@ class Home:
         """Private key of certification, issuer, center or bank. Raises CryptoError."""
         return crypto.PrivateKey.load(self.directory / f"{role}.key")
 
-    def authority(self, clock: Callable[[], int] = system_clock) -> Authority:
+    def authority(self, clock: Clock = system_clock) -> Authority:
         """The certification center."""
         return Authority(self.key("certification"), self.trust().network, clock)
 
-    def center(
-        self, parameters: Parameters | None = None, clock: Callable[[], int] = system_clock
-    ) -> Center:
+    def center(self, parameters: Parameters | None = None, clock: Clock = system_clock) -> Center:
         """The registration center over ledger.db."""
         path = self.directory / "ledger.db"
         return Center(path, self.key("center"), self.trust(), parameters, clock)
@@ -64,7 +63,7 @@ class Home:
         """The issuing library over issuing.db."""
         return IssuingLibrary(self.directory / "issuing.db", self.key("issuer"), self.trust())
 
-    def bank(self, center: CenterApi, clock: Callable[[], int] = system_clock) -> BankLibrary:
+    def bank(self, center: CenterApi, clock: Clock = system_clock) -> BankLibrary:
         """The bank's library over bank.db, working against a center."""
         path = self.directory / "bank.db"
         return BankLibrary(path, self.key("bank"), self.trust(), center, clock)
@@ -74,7 +73,7 @@ def init(
     directory: str | Path,
     suite: int | str,
     network: bytes,
-    clock: Callable[[], int] = system_clock,
+    clock: Clock = system_clock,
 ) -> Home:
     """Create a network: keys of certification center, issuing library, registration center and one bank,
     their certificates, the network file and an empty ledger.

@@ -15,7 +15,7 @@ from chipcash.cli.base import Group, start_logging
 @click.group(
     cls=Group,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Shell completion: eval \"$(_CHIPCASH_COMPLETE=bash_source chipcash)\" (or zsh_source, fish_source).",
+    epilog='Shell completion: eval "$(_CHIPCASH_COMPLETE=bash_source chipcash)" (or zsh_source, fish_source).',
 )
 @click.version_option(__version__, prog_name="chipcash")
 @click.option("-v", "--verbose", count=True, help="Say more; -vvv shows the bytes on the link.")

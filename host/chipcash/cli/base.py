@@ -16,12 +16,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import click
-from chipcash_wire.tlv import WireError
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from chipcash.errors import ChipcashError
 from chipcash.transports import TRAFFIC
+from chipcash_wire.tlv import WireError
 
 
 @dataclass
@@ -152,5 +152,3 @@ def ask_pin(prompt: str = "PIN") -> bytes:
     if not text.isascii() or not text.isdigit():
         raise click.UsageError("A PIN or PUK has digits only.")
     return text.encode()
-
-

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import importlib.util
 import tempfile
+import textwrap
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -25,6 +26,8 @@ _COLOURS = {
     "ICBC": "blue",
     "redeemed": "bright_black",
 }
+_INDENT = "    "
+_WIDTH = 100
 _LABEL = 16
 _BAR = 60
 
@@ -121,10 +124,11 @@ def _failed(facts: demo.Facts) -> list[str]:
 
 def _draw(console: Console, number: int, scene: demo.Scene) -> None:
     console.print(Text(f"{number:2}  {scene.title}", style="bold"))
-    for line in scene.lines:
-        console.print(Text(f"    {line}"))
+    width = min(console.width, _WIDTH) - len(_INDENT)
+    for line in textwrap.wrap(scene.text, width):
+        console.print(_INDENT + line, markup=False)
     for bar in scene.bars:
-        row = Text(f"    {bar.view:>{_LABEL}} ")
+        row = Text(f"{_INDENT}{bar.view:>{_LABEL}} ")
         at = 0
         for span in bar.spans:
             lo = span.lo * _BAR // scene.amount

@@ -6,11 +6,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
-from chipcash_wire import objects
 
 from chipcash.cli.base import Group, Report, yuan
 from chipcash.evidence import verify_evidence
 from chipcash.trust import Trust
+from chipcash_wire import objects
 
 
 @click.group("evidence", cls=Group)

@@ -11,10 +11,10 @@ import time
 from pathlib import Path
 
 import click
-from chipcash_sim import emulator, pcscd
 
 from chipcash.cli.base import Group, Report
 from chipcash.errors import ChipcashError
+from chipcash_sim import emulator, pcscd
 
 _RUNTIME = click.Choice(["cpython", "micropython"])
 
@@ -57,7 +57,9 @@ def clone(image: Path, copy: Path) -> Report:
 @click.argument("image", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--runtime", type=_RUNTIME, default="micropython", show_default=True)
 @click.option("--host", default="127.0.0.1", show_default=True, help="Where the virtual reader is.")
-@click.option("--port", type=int, default=35963, show_default=True, help="Its port (vpcd's default).")
+@click.option(
+    "--port", type=int, default=35963, show_default=True, help="Its port (vpcd's default)."
+)
 @click.option("--contactless", is_flag=True, help="Behave as over the air: no PIN in clear.")
 @click.option("--cut-write", type=int, help="Cut the power at this flash write (from 0).")
 @click.option("--cut-before", type=int, default=0, help="Cut it before this APDU (from 1).")
@@ -120,7 +122,15 @@ def execute(images: tuple[Path, ...], runtime: str, program: tuple[str, ...]) ->
         raise SimError(f"A private PC/SC service cannot run here: {reason}", hint="chipcash doctor")
     inner = [sys.executable, "-m", "chipcash.cli.sim_exec", runtime, str(len(images))]
     inner += [str(image.absolute()) for image in images] + list(program)
-    outer = [sys.executable, "-m", "chipcash_sim.pcscd", "--readers", str(len(images)), "--", *inner]
+    outer = [
+        sys.executable,
+        "-m",
+        "chipcash_sim.pcscd",
+        "--readers",
+        str(len(images)),
+        "--",
+        *inner,
+    ]
     process = subprocess.Popen(outer)
     try:
         code = process.wait()

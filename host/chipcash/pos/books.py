@@ -16,19 +16,16 @@ from __future__ import annotations
 import json
 import logging
 import secrets
-import sqlite3
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
 
-from chipcash_wire import commands as c
-from chipcash_wire import objects as o
-
 from chipcash import crypto
 from chipcash.card import Card, CardError, CardReplyError
+from chipcash.clock import DAY, Clock, system_clock
+from chipcash.database import Row
 from chipcash.errors import ChipcashError, LinkLostError
 from chipcash.pos import model as m
 from chipcash.pos.errors import (
@@ -55,12 +52,13 @@ from chipcash.terminal import (
 )
 from chipcash.transports import Connection
 from chipcash.trust import FILE_NAME, Trust, object_id
+from chipcash_wire import commands as c
+from chipcash_wire import objects as o
 
 __all__ = ["CenterService", "Pos"]
 
 _log = logging.getLogger(__name__)
 
-DAY = 86400
 _TRANSFER_WINDOW = DAY
 """Seconds from a transfer to its deadline at the center."""
 _DEPOSIT_INTERVALS = 200
@@ -78,15 +76,17 @@ _LEGAL: dict[P | None, frozenset[P]] = {
 class CenterService(Protocol):
     """What a POS asks a registration center for; chipcash.center.client.CenterClient is one."""
 
-    def settle(self, deposit: o.Deposit) -> o.Receipt: ...
-    def register_void(self, void: o.Void) -> None: ...
-    def titles(self, owner: bytes) -> Sequence[o.Title]: ...
-    def blacklist(self, since: int = 0) -> tuple[Sequence[o.BlacklistEntry], o.SignedTime]: ...
+    def settle(self, deposit: o.Deposit) -> o.Receipt:
+        """Settle a deposit's claims; the receipt."""
 
+    def register_void(self, void: o.Void) -> None:
+        """Bar a claim for ever."""
 
-def system_clock() -> int:
-    """Seconds since 1970-01-01 UTC."""
-    return int(time.time())
+    def titles(self, owner: bytes) -> Sequence[o.Title]:
+        """Live titles of an owner."""
+
+    def blacklist(self, since: int = 0) -> tuple[Sequence[o.BlacklistEntry], o.SignedTime]:
+        """Entries above a sequence, and the signed time that completes them."""
 
 
 class Pos:
@@ -104,7 +104,7 @@ class Pos:
         self,
         directory: str | Path,
         *,
-        clock: Callable[[], int] = system_clock,
+        clock: Clock = system_clock,
         extended: bool = True,
     ) -> None:
         self.directory = Path(directory)
@@ -135,7 +135,7 @@ class Pos:
         center_url: str,
         *,
         policy: Policy | None = None,
-        clock: Callable[[], int] = system_clock,
+        clock: Clock = system_clock,
         extended: bool = True,
     ) -> Pos:
         """Make a POS with a new key of the network's suite. Synchronise it before its first charge.
@@ -220,7 +220,7 @@ class Pos:
         subjects = known.subjects
         if sequence != known.sequence:
             subjects = frozenset(
-                row["subject"] for row in self._all("SELECT subject FROM blacklist")
+                row["subject"] for row in self.store.all("SELECT subject FROM blacklist")
             )
         self._blacklist = Blacklist(
             subjects=subjects,
@@ -254,17 +254,20 @@ class Pos:
         policy = self.policy
         self._may_charge(amount, now, policy, blacklist)
         if not fresh:
-            for row in self._all(
+            for row in self.store.all(
                 "SELECT nonce, refused FROM requests WHERE state = 'OPEN' AND amount = ? ORDER BY id",
                 amount,
             ):
                 if row["refused"] is None or row["refused"] in RETRYABLE:
                     return self.retry(connection, row["nonce"], pin=pin)
         request = new_request(self.trust.header, amount, self.public, now)
-        with self.store.transaction() as db:
-            db.execute(
+        with self.store.transaction():
+            self.store.execute(
                 "INSERT INTO requests (nonce, data, amount, time, state) VALUES (?,?,?,?,'OPEN')",
-                (request.nonce, request.encode(), amount, request.time),
+                request.nonce,
+                request.encode(),
+                amount,
+                request.time,
             )
         card = Card(connection, extended=self._extended)
         sent = False
@@ -303,10 +306,11 @@ class Pos:
             subject = card.certificate().subject
             if row["card"] is not None and row["card"] != subject:
                 raise AnotherCard(request.nonce, request.amount)
-            with self.store.transaction() as db:
-                db.execute(
+            with self.store.transaction():
+                self.store.execute(
                     "UPDATE requests SET card = ? WHERE nonce = ? AND card IS NULL",
-                    (subject, request.nonce),
+                    subject,
+                    request.nonce,
                 )
             answer = card.pay(request)
         except (LinkLostError, CardReplyError) as error:
@@ -336,10 +340,11 @@ class Pos:
             time=self._now(),
         )
         void = void.signed(self.key.sign(void.message()))
-        with self.store.transaction() as db:
-            changed = db.execute(
+        with self.store.transaction():
+            changed = self.store.execute(
                 "UPDATE requests SET state = 'VOIDED', void = ? WHERE nonce = ? AND state = 'OPEN'",
-                (void.encode(), row["nonce"]),
+                void.encode(),
+                row["nonce"],
             ).rowcount
         if not changed:
             row = self._request_row(row["nonce"])
@@ -395,18 +400,20 @@ class Pos:
                 now=self._clock(),
             )
         except Refusal as refusal:
-            with self.store.transaction() as db:
-                db.execute(
+            with self.store.transaction():
+                self.store.execute(
                     "UPDATE requests SET refused = ? WHERE nonce = ? AND state = 'OPEN'",
-                    (refusal.reason, request.nonce),
+                    refusal.reason,
+                    request.nonce,
                 )
             refusal.facts["nonce"] = request.nonce.hex()
             raise
-        with self.store.transaction() as db:
-            changed = db.execute(
+        with self.store.transaction():
+            changed = self.store.execute(
                 "UPDATE requests SET state = 'ANSWERED', card = ?, refused = NULL"
                 " WHERE nonce = ? AND state = 'OPEN'",
-                (verified.payer, request.nonce),
+                verified.payer,
+                request.nonce,
             ).rowcount
             if changed:
                 self._move(verified.claim_id, P.PENDING, received=verified)
@@ -416,10 +423,10 @@ class Pos:
         return self.payment(request.nonce)
 
     def _cancel(self, nonce: bytes) -> None:
-        with self.store.transaction() as db:
-            db.execute(
+        with self.store.transaction():
+            self.store.execute(
                 "UPDATE requests SET state = 'CANCELLED' WHERE nonce = ? AND state = 'OPEN'",
-                (nonce,),
+                nonce,
             )
 
     # The one place where a payment changes its state --------------------------------------------
@@ -440,10 +447,9 @@ class Pos:
         received: the payment that becomes PENDING; deposit: with which it becomes SUBMITTED; the others:
         what the center said. Returns None for a new payment. Raises PosError if the step is not legal.
         """
-        db = self.store.db
-        if not db.in_transaction:
+        if not self.store.in_transaction:
             raise RuntimeError("a payment changes its state only inside a transaction")
-        row = self._one("SELECT * FROM payments WHERE claim_id = ?", claim_id)
+        row = self.store.one("SELECT * FROM payments WHERE claim_id = ?", claim_id)
         before = None if row is None else P(row["state"])
         if to not in _LEGAL.get(before, frozenset()):
             raise PosError(
@@ -453,27 +459,31 @@ class Pos:
             )
         if received is not None:
             claim = received.payment.claim
-            db.execute(
+            self.store.execute(
                 "INSERT INTO payments (claim_id, nonce, data, amount, payer, time, deadline, state)"
                 " VALUES (?,?,?,?,?,?,?,?)",
-                (
-                    claim_id, claim.nonce, received.data, received.amount, received.payer,
+                claim_id, claim.nonce, received.data, received.amount, received.payer,
                     claim.time, received.deadline, to,
-                ),
             )  # fmt: skip
         elif to == P.SUBMITTED:
-            db.execute(
+            self.store.execute(
                 "UPDATE payments SET state = ?, deposit = ? WHERE claim_id = ?",
-                (to, deposit, claim_id),
+                to,
+                deposit,
+                claim_id,
             )
         elif before == P.SUBMITTED:
-            db.execute(
+            self.store.execute(
                 "UPDATE payments SET state = ?, settled_fen = ?, disputed_fen = ?, reason = ?"
                 " WHERE claim_id = ?",
-                (to, settled_fen, disputed_fen, reason, claim_id),
+                to,
+                settled_fen,
+                disputed_fen,
+                reason,
+                claim_id,
             )
         else:
-            db.execute("UPDATE payments SET state = ? WHERE claim_id = ?", (to, claim_id))
+            self.store.execute("UPDATE payments SET state = ? WHERE claim_id = ?", to, claim_id)
         _log.info("payment %s: %s -> %s", claim_id.hex(), before, to)
         if before is None:
             return None
@@ -497,12 +507,14 @@ class Pos:
             if deposit is None:
                 break
             self._settle(client, deposit, report)
-        for row in self._all(
+        for row in self.store.all(
             "SELECT nonce, void FROM requests WHERE state = 'VOIDED' AND void_sent = 0 ORDER BY id"
         ):
             client.register_void(o.Void.decode(row["void"]))
-            with self.store.transaction() as db:
-                db.execute("UPDATE requests SET void_sent = 1 WHERE nonce = ?", (row["nonce"],))
+            with self.store.transaction():
+                self.store.execute(
+                    "UPDATE requests SET void_sent = 1 WHERE nonce = ?", row["nonce"]
+                )
             report.voids_sent += 1
         titles = client.titles(self.public)
         with self.store.transaction():
@@ -514,16 +526,16 @@ class Pos:
 
     def _next_deposit(self) -> o.Deposit | None:
         """The next deposit to send: one under way, else a new one of pending payments, SUBMITTED now."""
-        row = self._one("SELECT data FROM deposits WHERE receipt IS NULL ORDER BY id LIMIT 1")
+        row = self.store.one("SELECT data FROM deposits WHERE receipt IS NULL ORDER BY id LIMIT 1")
         if row is not None:
             return o.Deposit.decode(row["data"])
-        with self.store.transaction() as db:
+        with self.store.transaction():
             claims: list[o.Claim] = []
             intervals = 0
-            for row in db.execute(
+            for row in self.store.all(
                 "SELECT data FROM payments WHERE state = 'PENDING' ORDER BY deadline, id LIMIT ?",
-                (o.MAX_CLAIMS,),
-            ).fetchall():
+                o.MAX_CLAIMS,
+            ):
                 claim = o.Payment.decode(row["data"]).claim
                 intervals += len(claim.inputs)
                 if intervals > _DEPOSIT_INTERVALS:
@@ -550,20 +562,18 @@ class Pos:
         reference: str | None = None,
         refund_of: bytes | None = None,
     ) -> None:
-        self.store.db.execute(
+        self.store.execute(
             "INSERT INTO deposits (nonce, kind, data, amount, time, payee, reference, refund_of)"
             " VALUES (?,?,?,?,?,?,?,?)",
-            (
-                deposit.nonce, kind, deposit.encode(), sum(x.amount for x in deposit.claims),
+            deposit.nonce, kind, deposit.encode(), sum(x.amount for x in deposit.claims),
                 self._now(), payee, reference, refund_of,
-            ),
         )  # fmt: skip
 
     def _settle(self, client: CenterService, deposit: o.Deposit, report: m.SyncReport) -> None:
         """Send a stored deposit and book its receipt, in one transaction. Idempotent."""
         receipt = client.settle(deposit)
         verify_receipt(receipt, deposit, self.trust)
-        with self.store.transaction() as db:
+        with self.store.transaction():
             row = self._need("SELECT kind, receipt FROM deposits WHERE nonce = ?", deposit.nonce)
             if row["receipt"] is not None:
                 return  # booked by another process in the meantime
@@ -572,15 +582,16 @@ class Pos:
                 settled = self._book_payments(deposit, receipt, report)
             else:
                 settled = self._book_transfer(deposit, receipt, report)
-            db.execute(
+            self.store.execute(
                 "UPDATE deposits SET receipt = ?, settled_fen = ? WHERE nonce = ?",
-                (receipt.encode(), settled, deposit.nonce),
+                receipt.encode(),
+                settled,
+                deposit.nonce,
             )
             if row["kind"] != "PAYMENTS":
                 report.transfers.append(self._transfer(deposit.nonce))
 
     def _book_payments(self, deposit: o.Deposit, receipt: o.Receipt, report: m.SyncReport) -> int:
-        db = self.store.db
         total = 0
         results = {result.claim_id: result for result in receipt.results}
         for claim in deposit.claims:
@@ -608,9 +619,12 @@ class Pos:
             row = self._need("SELECT data FROM payments WHERE claim_id = ?", claim_id)
             for outcome, title in zip(outcomes, o.Payment.decode(row["data"]).titles, strict=True):
                 if outcome.state == o.SETTLED:
-                    db.execute(
+                    self.store.execute(
                         "INSERT INTO parts (claim_id, serial, lo, hi) VALUES (?,?,?,?)",
-                        (claim_id, title.serial, outcome.lo, outcome.hi),
+                        claim_id,
+                        title.serial,
+                        outcome.lo,
+                        outcome.hi,
                     )
         self._place_parts()
         return total
@@ -622,38 +636,37 @@ class Pos:
             title_id = object_id(title)
             if (
                 title.owner != self.public
-                or self._one("SELECT 1 FROM titles WHERE title_id = ?", title_id) is not None
+                or self.store.one("SELECT 1 FROM titles WHERE title_id = ?", title_id) is not None
                 or not self.trust.signed_by_center(title)
             ):
                 continue
-            self.store.db.execute(
+            self.store.execute(
                 "INSERT INTO titles (title_id, data, serial, lo, hi, epoch, expiry, pointer)"
                 " VALUES (?,?,?,?,?,?,?,?)",
-                (
-                    title_id, title.encode(), title.serial, title.lo, title.hi,
+                title_id, title.encode(), title.serial, title.lo, title.hi,
                     title.epoch, title.expiry, title.lo,
-                ),
             )  # fmt: skip
             added += 1
         return added
 
     def _drop_expired(self, live: set[bytes]) -> None:
         """What expired and is not live any more came back under a new title: stop counting the old one."""
-        for row in self._all(
+        for row in self.store.all(
             "SELECT title_id, pointer FROM titles WHERE pointer < hi AND expiry < ?", self._now()
         ):
             if row["title_id"] not in live:
-                self.store.db.execute(
-                    "UPDATE titles SET pointer = hi WHERE title_id = ?", (row["title_id"],)
+                self.store.execute(
+                    "UPDATE titles SET pointer = hi WHERE title_id = ?", row["title_id"]
                 )
-                self.store.db.execute(
+                self.store.execute(
                     "UPDATE parts SET title_id = NULL WHERE title_id = ? AND lo >= ?",
-                    (row["title_id"], row["pointer"]),
+                    row["title_id"],
+                    row["pointer"],
                 )
 
     def _place_parts(self) -> None:
         """Find the title that each settled interval became, where it has come."""
-        self.store.db.execute(
+        self.store.execute(
             "UPDATE parts SET title_id = (SELECT title_id FROM titles WHERE titles.serial = parts.serial"
             " AND titles.lo <= parts.lo AND titles.hi >= parts.hi ORDER BY epoch DESC LIMIT 1)"
             " WHERE title_id IS NULL"
@@ -663,12 +676,14 @@ class Pos:
         known = self.blacklist
         entries, signed_time = client.blacklist(known.sequence)
         fresh = known.extend(entries, signed_time, self.trust)
-        with self.store.transaction() as db:
+        with self.store.transaction():
             for entry in entries:
                 if known.sequence < entry.sequence <= fresh.sequence:
-                    report.blacklist_entries += db.execute(
+                    report.blacklist_entries += self.store.execute(
                         "INSERT INTO blacklist VALUES (?,?,?) ON CONFLICT (sequence) DO NOTHING",
-                        (entry.sequence, entry.subject, entry.encode()),
+                        entry.sequence,
+                        entry.subject,
+                        entry.encode(),
                     ).rowcount
             # Another process may have brought newer knowledge in the meantime.
             if fresh.time >= int(self.store.get("blacklist_time", "0")):
@@ -771,9 +786,12 @@ class Pos:
                 )
                 for claim in deposit.claims:
                     for item in claim.inputs:
-                        self.store.db.execute(
+                        self.store.execute(
                             "INSERT INTO spends (title_id, lo, hi, deposit) VALUES (?,?,?,?)",
-                            (item.title_id, item.lo, item.hi, deposit.nonce),
+                            item.title_id,
+                            item.lo,
+                            item.hi,
+                            deposit.nonce,
                         )
         transfer = self._transfer(deposit.nonce)
         if transfer.settled_fen is None:
@@ -781,10 +799,10 @@ class Pos:
             transfer = self._transfer(deposit.nonce)
         return transfer
 
-    def _known_transfer(self, reference: str | None) -> sqlite3.Row | None:
+    def _known_transfer(self, reference: str | None) -> Row | None:
         if reference is None:
             return None
-        return self._one("SELECT * FROM deposits WHERE reference = ?", reference)
+        return self.store.one("SELECT * FROM deposits WHERE reference = ?", reference)
 
     def _may_refund(self, payment: m.Payment, amount: int) -> None:
         row = self._need(
@@ -800,15 +818,14 @@ class Pos:
                 left_fen=left,
             )
 
-    def _spendable(self) -> list[sqlite3.Row]:
+    def _spendable(self) -> list[Row]:
         """Titles with money left, the most first."""
-        return self._all(
+        return self.store.all(
             "SELECT * FROM titles WHERE pointer < hi ORDER BY hi - pointer DESC, title_id"
         )
 
     def _sign_transfer(self, amount: int, payee: bytes) -> o.Deposit:
         """Choose titles, move their pointers and sign the claims, inside a transaction."""
-        db = self.store.db
         now = self._now()
         chosen: list[o.Input] = []
         left = amount
@@ -818,8 +835,8 @@ class Pos:
             take = min(left, row["hi"] - row["pointer"])
             lo = row["pointer"]
             chosen.append(o.Input(title_id=row["title_id"], lo=lo, hi=lo + take))
-            db.execute(
-                "UPDATE titles SET pointer = ? WHERE title_id = ?", (lo + take, row["title_id"])
+            self.store.execute(
+                "UPDATE titles SET pointer = ? WHERE title_id = ?", lo + take, row["title_id"]
             )
             left -= take
         if left:
@@ -870,7 +887,6 @@ class Pos:
         )
 
     def _book_transfer(self, deposit: o.Deposit, receipt: o.Receipt, report: m.SyncReport) -> int:
-        db = self.store.db
         total = 0
         touched: set[bytes] = set()
         for result in receipt.results:
@@ -878,12 +894,15 @@ class Pos:
                 settled = outcome.state == o.SETTLED
                 total += (outcome.hi - outcome.lo) * settled
                 touched.add(outcome.title_id)
-                db.execute(
+                self.store.execute(
                     "UPDATE spends SET settled = ? WHERE title_id = ? AND lo = ? AND deposit = ?",
-                    (int(settled), outcome.title_id, outcome.lo, deposit.nonce),
+                    int(settled),
+                    outcome.title_id,
+                    outcome.lo,
+                    deposit.nonce,
                 )
         for title_id in sorted(touched):
-            for row in self._all(
+            for row in self.store.all(
                 "SELECT DISTINCT payments.claim_id FROM parts JOIN payments USING (claim_id)"
                 " WHERE parts.title_id = ? AND payments.state = 'VERIFIED'",
                 title_id,
@@ -899,9 +918,9 @@ class Pos:
     def _left_as(self, claim_id: bytes) -> set[str] | None:
         """As what all of a payment's money has left, or None while some of it is here."""
         kinds: set[str] = set()
-        for part in self._all("SELECT * FROM parts WHERE claim_id = ?", claim_id):
+        for part in self.store.all("SELECT * FROM parts WHERE claim_id = ?", claim_id):
             gone = 0
-            for spend in self._all(
+            for spend in self.store.all(
                 "SELECT spends.lo, spends.hi, deposits.kind FROM spends"
                 " JOIN deposits ON deposits.nonce = spends.deposit"
                 " WHERE spends.title_id = ? AND spends.lo < ? AND spends.hi > ? AND spends.settled = 1",
@@ -920,7 +939,7 @@ class Pos:
         now = self._now()
         pending = tuple(
             _payment(row)
-            for row in self._all(
+            for row in self.store.all(
                 "SELECT * FROM payments WHERE state IN ('PENDING', 'SUBMITTED') ORDER BY deadline, id"
             )
         )
@@ -937,14 +956,14 @@ class Pos:
 
     def payments(self, state: P | None = None) -> tuple[m.Payment, ...]:
         """Received payments, the newest first; of one state, if given."""
-        rows = self._all(
+        rows = self.store.all(
             "SELECT * FROM payments WHERE ? IS NULL OR state = ? ORDER BY id DESC", state, state
         )
         return tuple(_payment(row) for row in rows)
 
     def payment(self, which: bytes) -> m.Payment:
         """A payment by its nonce (16 bytes) or claim_id (32). Raises PosError."""
-        row = self._one("SELECT * FROM payments WHERE claim_id = ? OR nonce = ?", which, which)
+        row = self.store.one("SELECT * FROM payments WHERE claim_id = ? OR nonce = ?", which, which)
         if row is None:
             raise PosError(
                 "There is no such payment in these books.",
@@ -955,17 +974,17 @@ class Pos:
 
     def transfers(self) -> tuple[m.Transfer, ...]:
         """Verified money that left or is leaving, the newest first."""
-        rows = self._all("SELECT * FROM deposits WHERE kind <> 'PAYMENTS' ORDER BY id DESC")
+        rows = self.store.all("SELECT * FROM deposits WHERE kind <> 'PAYMENTS' ORDER BY id DESC")
         return tuple(_transfer(row) for row in rows)
 
     def open_requests(self) -> tuple[m.OpenRequest, ...]:
         """Requests that a card may have paid without an answer here, the newest first."""
-        rows = self._all("SELECT * FROM requests WHERE state = 'OPEN' ORDER BY id DESC")
+        rows = self.store.all("SELECT * FROM requests WHERE state = 'OPEN' ORDER BY id DESC")
         return tuple(_request(row) for row in rows)
 
     def last(self) -> m.Charge | None:
         """Did the last payment succeed? None if there never was one."""
-        row = self._one("SELECT * FROM requests ORDER BY id DESC LIMIT 1")
+        row = self.store.one("SELECT * FROM requests ORDER BY id DESC LIMIT 1")
         if row is None:
             return None
         state = R(row["state"])
@@ -979,11 +998,13 @@ class Pos:
         """The terminal's time: the later of its clock and the newest signed time."""
         return max(self._clock(), int(self.store.get("blacklist_time", "0")))
 
-    def _request_row(self, nonce: bytes | None) -> sqlite3.Row:
+    def _request_row(self, nonce: bytes | None) -> Row:
         if nonce is None:
-            row = self._one("SELECT * FROM requests WHERE state = 'OPEN' ORDER BY id DESC LIMIT 1")
+            row = self.store.one(
+                "SELECT * FROM requests WHERE state = 'OPEN' ORDER BY id DESC LIMIT 1"
+            )
         else:
-            row = self._one("SELECT * FROM requests WHERE nonce = ?", nonce)
+            row = self.store.one("SELECT * FROM requests WHERE nonce = ?", nonce)
         if row is None:
             raise PosError("There is no open request.", hint="Charge the card.")
         return row
@@ -991,15 +1012,8 @@ class Pos:
     def _transfer(self, nonce: bytes) -> m.Transfer:
         return _transfer(self._need("SELECT * FROM deposits WHERE nonce = ?", nonce))
 
-    def _all(self, statement: str, *values: Any) -> list[sqlite3.Row]:
-        return self.store.db.execute(statement, values).fetchall()
-
-    def _one(self, statement: str, *values: Any) -> sqlite3.Row | None:
-        row: sqlite3.Row | None = self.store.db.execute(statement, values).fetchone()
-        return row
-
-    def _need(self, statement: str, *values: Any) -> sqlite3.Row:
-        row = self._one(statement, *values)
+    def _need(self, statement: str, *values: Any) -> Row:
+        row = self.store.one(statement, *values)
         if row is None:
             raise PosError(
                 "The books of this POS miss an entry.", hint="Restore them from a backup."
@@ -1007,7 +1021,7 @@ class Pos:
         return row
 
     def _sum(self, statement: str) -> int:
-        return int(self.store.db.execute(statement).fetchone()[0] or 0)
+        return int(self.store.row(statement)[0] or 0)
 
 
 _WHY = {
@@ -1028,7 +1042,7 @@ def _certainly_unpaid(error: ChipcashError) -> bool:
     return isinstance(error, LinkLostError) and not error.maybe_executed
 
 
-def _not_open(row: sqlite3.Row) -> PosError:
+def _not_open(row: Row) -> PosError:
     meaning = {
         R.ANSWERED: ("was answered: it is paid", "Refund the payment to give the money back."),
         R.VOIDED: ("was given up", "Charge the card with a new request."),
@@ -1042,7 +1056,7 @@ def _not_open(row: sqlite3.Row) -> PosError:
     )
 
 
-def _payment(row: sqlite3.Row) -> m.Payment:
+def _payment(row: Row) -> m.Payment:
     return m.Payment(
         claim_id=row["claim_id"],
         nonce=row["nonce"],
@@ -1058,7 +1072,7 @@ def _payment(row: sqlite3.Row) -> m.Payment:
     )
 
 
-def _request(row: sqlite3.Row) -> m.OpenRequest:
+def _request(row: Row) -> m.OpenRequest:
     return m.OpenRequest(
         nonce=row["nonce"],
         amount=row["amount"],
@@ -1069,7 +1083,7 @@ def _request(row: sqlite3.Row) -> m.OpenRequest:
     )
 
 
-def _transfer(row: sqlite3.Row) -> m.Transfer:
+def _transfer(row: Row) -> m.Transfer:
     return m.Transfer(
         nonce=row["nonce"],
         kind=TransferKind(row["kind"]),

@@ -1,14 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The POS's books on disk: SQLite in WAL mode, every commit synced, every write in one transaction."""
+"""The POS's books on disk."""
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-from chipcash.pos.errors import PosError
+from chipcash.database import Database, statements
 
 SCHEMA_VERSION = 1
 
@@ -110,87 +107,27 @@ CREATE TABLE blacklist (
 """
 
 
-def connect(path: Path) -> sqlite3.Connection:
-    """A connection on which transactions begin where they are begun."""
-    return sqlite3.connect(path, isolation_level=None)
-
-
-class Store:
-    """One connection to the books.
-
-    Reads see the last commit. Writes happen inside `transaction`, which takes the write lock at once
-    (BEGIN IMMEDIATE), so that what was read there still holds when it is written.
-    """
+class Store(Database):
+    """The books of a POS. create: make them, in a file that is not there yet."""
 
     def __init__(self, path: Path, *, create: bool = False) -> None:
-        self.db = connect(path)
-        self.db.row_factory = sqlite3.Row
-        try:
-            self.db.execute("PRAGMA journal_mode = WAL")
-            self.db.execute("PRAGMA synchronous = FULL")
-            self.db.execute("PRAGMA foreign_keys = ON")
-            self.db.execute("PRAGMA busy_timeout = 10000")
-            if create:
-                with self.transaction():
-                    for statement in _statements(_SCHEMA):
-                        self.db.execute(statement)
-                    self.db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-            version = self.db.execute("PRAGMA user_version").fetchone()[0]
-        except sqlite3.DatabaseError as error:
-            self.db.close()
-            raise PosError(
-                f"The books of this POS cannot be read: {error}.",
-                hint="Restore the newest backup of its folder; do not start a new one over it.",
-                path=str(path),
-            ) from None
-        if version != SCHEMA_VERSION:
-            self.db.close()
-            raise PosError(
-                f"The books of this POS have format {version}, this program knows {SCHEMA_VERSION}.",
-                hint="Use the version of chipcash that wrote them.",
-                path=str(path),
-            )
-
-    @contextmanager
-    def transaction(self) -> Iterator[sqlite3.Connection]:
-        """All of it or nothing, durable at the end."""
-        try:
-            self.db.execute("BEGIN IMMEDIATE")
-            yield self.db
-            self.db.execute("COMMIT")
-        except BaseException as error:
-            if self.db.in_transaction:
-                self.db.rollback()
-            if not isinstance(error, sqlite3.Error):
-                raise
-            raise PosError(
-                f"The books of this POS could not be written: {error}. Nothing in them was changed.",
-                hint="See that the disk has room and is in order, then repeat; a card that has paid gives "
-                "the same answer to the same request again.",
-            ) from error
+        super().__init__(
+            path,
+            statements(_SCHEMA),
+            version=SCHEMA_VERSION,
+            what="The books of this POS",
+            create=create,
+        )
 
     def get(self, name: str, default: str = "") -> str:
         """A setting."""
-        row = self.db.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
+        row = self.one("SELECT value FROM meta WHERE name = ?", name)
         return default if row is None else str(row[0])
 
     def set(self, name: str, value: str) -> None:
         """Write a setting; inside a transaction."""
-        self.db.execute(
+        self.execute(
             "INSERT INTO meta VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
-            (name, value),
+            name,
+            value,
         )
-
-    def close(self) -> None:
-        """Close the file. May be repeated."""
-        self.db.close()
-
-
-def _statements(script: str) -> Iterator[str]:
-    """The statements of a script, so that they run inside a transaction (executescript commits)."""
-    statement = ""
-    for line in script.splitlines():
-        statement += line + "\n"
-        if sqlite3.complete_statement(statement):
-            yield statement
-            statement = ""

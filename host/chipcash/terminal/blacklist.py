@@ -6,10 +6,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from chipcash_wire import objects as o
-
 from chipcash.errors import ChipcashError
 from chipcash.trust import Trust
+from chipcash_wire import objects as o
 
 __all__ = ["Blacklist", "BlacklistError"]
 

@@ -3,11 +3,10 @@
 
 from __future__ import annotations
 
-from chipcash_wire import objects as o
-
 from chipcash import crypto
 from chipcash.errors import ChipcashError
 from chipcash.trust import Trust
+from chipcash_wire import objects as o
 
 __all__ = ["ReceiptError", "verify_receipt"]
 

@@ -11,18 +11,16 @@ import secrets
 from dataclasses import dataclass
 from itertools import pairwise
 
-from chipcash_wire import objects as o
-from chipcash_wire.tlv import WireError
-
 from chipcash import crypto
+from chipcash.clock import DAY
 from chipcash.terminal import refusals as r
 from chipcash.terminal.blacklist import Blacklist
 from chipcash.terminal.refusals import Refusal
 from chipcash.trust import Trust
+from chipcash_wire import objects as o
+from chipcash_wire.tlv import WireError
 
 __all__ = ["Policy", "VerifiedPayment", "new_request", "verify_payment"]
-
-DAY = 86400
 
 
 @dataclass(frozen=True)

@@ -27,10 +27,12 @@ class Connection(Protocol):
     """
 
     @property
-    def path(self) -> str: ...
+    def path(self) -> str:
+        """How the user would name this very connection."""
 
     @property
-    def contactless(self) -> bool: ...
+    def contactless(self) -> bool:
+        """True where the card hangs in a field (ISO/IEC 14443)."""
 
     def transceive(self, apdu: bytes) -> bytes:
         """Send one command APDU, short or extended; return the answer with its status word.

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
 from chipcash.transports import pcsc
 from chipcash_sim import pcscd
 

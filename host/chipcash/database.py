@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A small durable SQLite file: WAL mode, every commit synced, every write in one transaction."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from chipcash.errors import ChipcashError
+
+__all__ = ["Database", "DatabaseError", "Row", "statements"]
+
+Row = sqlite3.Row
+"""A row: values by name or place; it unpacks."""
+
+
+class DatabaseError(ChipcashError):
+    """A file of books cannot be read or written. Nothing in it was changed."""
+
+    exit_code = 18
+
+
+def connect(path: str | Path) -> sqlite3.Connection:
+    """A connection on which transactions begin where they are begun."""
+    return sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=30)
+
+
+class Database:
+    """One SQLite file, safe to use from several threads and processes.
+
+    path: the file, or ":memory:"; schema: the statements that make its tables; version: of the schema;
+    what: what it is to people, as in "The ledger"; create: whether to make the tables where there are none.
+
+    Reads see the last commit. Writes happen inside `transaction`, which takes the write lock at once
+    (BEGIN IMMEDIATE), so that what was read there still holds when it is written. Everything here raises
+    DatabaseError.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        schema: Sequence[str],
+        *,
+        version: int,
+        what: str,
+        create: bool = True,
+    ) -> None:
+        self.path = path
+        self.what = what
+        self._lock = threading.RLock()
+        try:
+            self._db = connect(path)
+        except sqlite3.Error as error:
+            raise self._failed(error) from None
+        self._db.row_factory = sqlite3.Row
+        try:
+            for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
+                self.execute(f"PRAGMA {pragma}")
+            if create and not self.row("SELECT count(*) FROM sqlite_schema")[0]:
+                with self.transaction():
+                    # Another process may have been faster.
+                    if not self.row("SELECT count(*) FROM sqlite_schema")[0]:
+                        for statement in schema:
+                            self.execute(statement)
+                        self.execute(f"PRAGMA user_version = {version}")
+            (found,) = self.row("PRAGMA user_version")
+        except BaseException:
+            self._db.close()
+            raise
+        if found != version:
+            self._db.close()
+            raise DatabaseError(
+                f"{what} in {path} has format {found}; this program knows {version}.",
+                hint="Use the version of chipcash that wrote it; if it has format 0 it is empty or"
+                " damaged: restore its newest backup.",
+                path=str(path),
+            )
+
+    def close(self) -> None:
+        """Close the file. May be repeated."""
+        with self._lock:
+            self._db.close()
+
+    @property
+    def in_transaction(self) -> bool:
+        """Whether a transaction is under way."""
+        return self._db.in_transaction
+
+    def execute(self, statement: str, *values: Any) -> sqlite3.Cursor:
+        """Execute one statement."""
+        try:
+            return self._db.execute(statement, values)
+        except sqlite3.Error as error:
+            raise self._failed(error) from error
+
+    def all(self, statement: str, *values: Any) -> list[Row]:
+        """All rows of a statement."""
+        with self._lock:
+            cursor = self.execute(statement, *values)
+            try:
+                return cursor.fetchall()
+            except sqlite3.Error as error:
+                raise self._failed(error) from error
+
+    def one(self, statement: str, *values: Any) -> Row | None:
+        """The first row of a statement, or None."""
+        rows = self.all(statement, *values)
+        return rows[0] if rows else None
+
+    def row(self, statement: str, *values: Any) -> Row:
+        """The only row of a statement that has exactly one."""
+        (row,) = self.all(statement, *values)
+        return row
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All of it or nothing, durable at the end; one at a time, also among processes."""
+        with self._lock:
+            try:
+                self.execute("BEGIN IMMEDIATE")
+                yield
+                self.execute("COMMIT")
+            except BaseException:
+                if self._db.in_transaction:
+                    self._db.rollback()
+                raise
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Several reads that see one and the same commit."""
+        with self._lock:
+            if self._db.in_transaction:
+                yield
+                return
+            self.execute("BEGIN")
+            try:
+                yield
+            finally:
+                self._db.rollback()
+
+    def _failed(self, error: sqlite3.Error) -> DatabaseError:
+        return DatabaseError(
+            f"{self.what} in {self.path} cannot be used: {error}. Nothing in it was changed.",
+            hint="See that the disk has room and is in order, then repeat: the same request never counts"
+            " twice. If the file is damaged, restore its newest backup; do not start a new one over it.",
+            path=str(self.path),
+        )
+
+
+def statements(script: str) -> list[str]:
+    """The statements of a script, so that they run inside a transaction (executescript commits)."""
+    found = []
+    statement = ""
+    for line in script.splitlines():
+        statement += line + "\n"
+        if sqlite3.complete_statement(statement):
+            found.append(statement)
+            statement = ""
+    return found
