@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The documents say what is so: commands in them run, imports in them work, links lead somewhere."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+DOCUMENTS = [
+    file
+    for file in sorted(ROOT.rglob("*.md"))
+    if not {".venv", "build"}.intersection(file.relative_to(ROOT).parts)
+    and not any(part.startswith(".") for part in file.relative_to(ROOT).parts)
+]
+
+
+def name(file: Path) -> str:
+    return str(file.relative_to(ROOT))
+
+
+def blocks(file: Path, language: str) -> list[str]:
+    """The fenced blocks of a language."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", file.read_text(), re.MULTILINE | re.DOTALL)
+
+
+def having(language: str) -> list[Path]:
+    return [file for file in DOCUMENTS if blocks(file, language)]
+
+
+@pytest.mark.parametrize("file", having("sh"), ids=name)
+def test_commands(file: Path, tmp_path: Path) -> None:
+    """All of a document's commands, one after the other in an empty folder.
+
+    They run on a loopback of their own, so that ports are free. make only tells what it would run:
+    its targets are what runs this test, and test_demo.py and bench/ run the others.
+    """
+    script = re.sub(r"^make ", f"make -n -C '{ROOT}' ", "\n".join(blocks(file, "sh")), flags=re.M)
+    bin_folder = Path(sys.executable).parent
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "chipcash_sim.pcscd",
+            "--",
+            "bash",
+            "-euo",
+            "pipefail",
+            "-c",
+            script,
+        ],
+        cwd=tmp_path,
+        env={"PATH": f"{bin_folder}:/usr/bin:/bin", "HOME": str(tmp_path), "LANG": "C.UTF-8"},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, f"{script}\n---\n{done.stdout}"
+
+
+@pytest.mark.parametrize("file", having("python"), ids=name)
+def test_python(file: Path) -> None:
+    """Examples compile, and what they import is there."""
+    for block in blocks(file, "python"):
+        tree = ast.parse(block)
+        imports = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
+        exec(compile(ast.Module(imports, []), name(file), "exec"), {})
+
+
+@pytest.mark.parametrize("file", DOCUMENTS, ids=name)
+def test_links(file: Path) -> None:
+    """Links within the project lead to what is there."""
+    text = re.sub(r"^```.*?^```$", "", file.read_text(), flags=re.MULTILINE | re.DOTALL)
+    for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", text):
+        if "://" not in target:
+            assert (file.parent / target).exists(), target
+
+
+def test_every_make_target_is_listed() -> None:
+    """`make` alone lists each target that there is."""
+    listed = subprocess.run(
+        ["make", "-s"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
+    targets = re.search(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert targets is not None
+    for target in targets[1].split():
+        assert f"make {target}" in listed
