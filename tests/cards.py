@@ -9,8 +9,9 @@ from pathlib import Path
 from chipcash.card import Card
 from chipcash.transports import Connection, open_path
 from chipcash_sim.image import FileFlash
+from chipcash_wire import commands as c
 from chipcash_wire import objects as o
-from tests.builders import Network
+from tests.builders import DAY, NOW, Network
 
 PIN = "123456"
 PUK = "12345678"
@@ -41,3 +42,29 @@ def make_card(
             )
         )
     return public
+
+
+def fill_card(image: Path, net: Network, public: bytes) -> int:
+    """Bring a new card to its fullest: all titles and all seen ones that it has room for, 1000 fen each, and
+    a log of payments from as many titles as a payment may have. Returns the newest time that it knows.
+    """
+    later = NOW + 9 * DAY
+    after = (c.MAX_SEEN - c.MAX_TITLES) // o.MAX_INPUTS
+    with open_path(f"sim:{image}") as opened:
+        card = Card(opened)
+        card.select()
+
+        def load(titles: int, expiry: int) -> None:
+            for _ in range(titles):
+                card.put(net.title(public, amount=1000, hi=1000, expiry=expiry))
+
+        def spend(payments: int, time: int) -> None:
+            for _ in range(payments):
+                load(o.MAX_INPUTS, time + 8 * DAY)
+                card.pay(net.request(1000 * o.MAX_INPUTS, time=time))
+
+        spend(c.MAX_LOG - after, NOW)
+        card.put(net.signed_time(later))  # these titles are expired, no longer seen, but in the log
+        spend(after, later)
+        load(c.MAX_TITLES, later + 90 * DAY)
+    return later

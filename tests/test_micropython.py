@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+
 from chipcash_sim import runtime
 
 _PORTABLE = Path(__file__).parent / "portable"

@@ -95,7 +95,11 @@ def main(arguments: "list[str]") -> None:
     cut = options.get("cut_write")
     device = FileFlash(image, None if cut is None else int(cut), "half" in options)
     link = socket.socket()
-    link.connect(socket.getaddrinfo(host, int(port))[0][-1])
+    try:
+        link.connect(socket.getaddrinfo(host, int(port))[0][-1])
+    except OSError as error:
+        print("card: no reader at", host, "port", port, error, file=sys.stderr)
+        sys.exit(1)
     link.setsockopt(_TCP, _NODELAY, 1)
     try:
         serve(

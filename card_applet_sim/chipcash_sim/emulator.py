@@ -32,7 +32,7 @@ class CardRemoved(Exception):
 class Card:
     """One emulated card on one image file.
 
-    runtime: "inprocess" (fastest), "cpython" or "micropython" (a process each, 192 kB heap for the
+    runtime: "inprocess" (fastest), "cpython" or "micropython" (a process each; heap is that of the
     latter). contactless: the applet is told that commands come over the air. Faults, counted from
     power_on(): cut_write=n fails the power at the n-th flash write (from 0), half=True leaves that
     write half done; cut_before=n and cut_after=n fail it before or after the n-th APDU (from 1) is
@@ -48,12 +48,14 @@ class Card:
         half: bool = False,
         cut_before: int = 0,
         cut_after: int = 0,
+        heap: str = runtimes.HEAP,
     ) -> None:
         if runtime not in RUNTIMES:
             raise ValueError(f"runtime {runtime!r} is none of {', '.join(RUNTIMES)}")
         self.image = Path(image)
         self.runtime = runtime
         self.contactless = contactless
+        self.heap = heap
         self.faults(cut_write=cut_write, half=half, cut_before=cut_before, cut_after=cut_after)
         self._applet: Applet | None = None
         self._flash: FileFlash | None = None
@@ -169,7 +171,7 @@ class Card:
             arguments.append(f"cut_after={self._cut_after}")
         module = "chipcash_sim.card_process"
         if self.runtime == "micropython":
-            argv, environment = runtimes.micropython_command(module, arguments)
+            argv, environment = runtimes.micropython_command(module, arguments, self.heap)
         else:
             argv = [sys.executable, "-m", module, *arguments]
             environment = dict(os.environ)

@@ -20,7 +20,7 @@ from chipcash_card.suites import Signer, generate_private, suite
 from chipcash_wire import commands as c
 from chipcash_wire import objects as o
 from chipcash_wire import tlv
-from chipcash_wire.compat import INTERPRETER, TYPE_CHECKING, collect
+from chipcash_wire.compat import INTERPRETER, TYPE_CHECKING, keep_heap_whole
 from chipcash_wire.tlv import WireError
 
 if TYPE_CHECKING:
@@ -52,6 +52,7 @@ class Applet:
     """
 
     def __init__(self, device, random: "Callable[[int], bytes]") -> None:  # type: ignore[no-untyped-def]
+        keep_heap_whole()
         self._random = random
         self._journal = Journal(device)
         self._state = State(self._journal.get(KEY_STATE))
@@ -69,10 +70,7 @@ class Applet:
     def _load(self) -> None:
         key = suite(self._state.suite)
         private = self._journal.get(KEY_PRIVATE) or b""
-        # What lives long is made next to what lives long: a collection between them keeps the heap whole.
-        collect()
         self._signer = Signer(key, private, self._state.boots, self._random)
-        collect()
         if self._state.lifecycle == o.LIFE_PERSONALISED:
             self._purse = Purse(self._journal, self._state, self._signer)
             self._pin = Pin(self._journal, key)

@@ -13,15 +13,16 @@ if TYPE_CHECKING:
     from chipcash_card.journal import Journal
     from chipcash_card.suites import Signer
 
-# Keys of the journal.
+# Keys of the journal. The last three begin with these, so that the journal's index, which is in memory,
+# answers what would otherwise have to be read and parsed in the tap.
 KEY_STATE = b"S"
 KEY_PRIVATE = b"K"
 KEY_ANCHORS = b"A"
 KEY_CERTIFICATE = b"C"
 KEY_RISK = b"R"
-KEY_TITLE = b"T"
-KEY_POINTER = b"P"
-KEY_LOG = b"L"
+KEY_TITLE = b"T"  # title_id[:16]: the title
+KEY_POINTER = b"P"  # title_id[:16]: its _Slot; there as long as the title counts as seen
+KEY_LOG = b"L"  # number of the payment modulo MAX_LOG, nonce: the payment
 
 
 class Refused(Exception):
@@ -60,14 +61,33 @@ class State:
 
 
 class _Slot:
-    """A title on the card: what choosing coins needs of it, without parsing it again."""
+    """What choosing coins needs of a title on the card, without parsing it again."""
 
-    def __init__(self, key: bytes, title_id: bytes, pointer: int, hi: int, expiry: int) -> None:
-        self.key = key
+    def __init__(self, title_id: bytes, pointer: int, hi: int, expiry: int) -> None:
         self.title_id = title_id
         self.pointer = pointer
         self.hi = hi
         self.expiry = expiry
+
+    @property
+    def key(self) -> bytes:
+        """Names the title in the journal."""
+        return self.title_id[:16]
+
+    @staticmethod
+    def decode(key: bytes, data: bytes) -> "_Slot":
+        """Inverse of encode, key being the title's."""
+        numbers = [int.from_bytes(data[at : at + 8], "big") for at in (0, 8, 16)]
+        return _Slot(key + data[24:], numbers[0], numbers[1], numbers[2])
+
+    def encode(self, pointer: int) -> bytes:
+        """The value for the journal, with the pointer moved there."""
+        return (
+            pointer.to_bytes(8, "big")
+            + self.hi.to_bytes(8, "big")
+            + self.expiry.to_bytes(8, "big")
+            + self.title_id[16:]
+        )
 
 
 class Purse:
@@ -85,25 +105,13 @@ class Purse:
         self._risk = o.RiskParameters.decode(journal.get(KEY_RISK) or b"")
         self._slots: "list[_Slot]" = []
         for key in journal.keys(KEY_TITLE):
-            self._add_slot(o.Title.decode(journal.get(key) or b""))
+            key = key[1:]
+            self._slots.append(_Slot.decode(key, journal.get(KEY_POINTER + key) or b""))
 
     def _read_certificate(self) -> None:
         self.certificate = self._journal.get(KEY_CERTIFICATE) or b""
         self._certificate = o.Certificate.decode(self.certificate)
-        self._header = self._certificate.header
-
-    def _add_slot(self, title: o.Title) -> None:
-        title_id = self._suite.hash(title.message())
-        pointer = self._journal.get(KEY_POINTER + title_id[:16]) or b""
-        self._slots.append(
-            _Slot(
-                title_id[:16],
-                title_id,
-                int.from_bytes(pointer[:8], "big"),
-                title.hi,
-                title.expiry,
-            )
-        )
+        self.header = self._certificate.header
 
     # Reading ----------------------------------------------------------------------------------
 
@@ -127,15 +135,27 @@ class Purse:
         if index >= len(self._slots):
             return None
         slot = self._slots[index]
-        data = self._journal.get(KEY_TITLE + slot.key) or b""
-        return o.TitleRecord(title=o.Title.decode(data), lo=slot.pointer)
+        return o.TitleRecord(title=o.Title.decode(self._stored(slot)), lo=slot.pointer)
 
     def payment(self, back: int) -> "bytes | None":
         """The payment made so many payments ago (0: the last), if the log still holds it."""
         number = self._state.counter - back
         if back >= c.MAX_LOG or number <= 0:
             return None
-        return self._journal.get(_log_key(number))
+        key = self._log_key(number)
+        return self._journal.get(key) if key is not None else None
+
+    def _log_key(self, number: int) -> "bytes | None":
+        """The key of the payment in this one's place of the log."""
+        keys = self._journal.keys(_log_place(number))
+        return keys[0] if keys else None
+
+    def _stored(self, slot: _Slot) -> bytes:
+        """The title's bytes."""
+        data = self._journal.get(KEY_TITLE + slot.key)
+        if data is None:
+            raise OSError("a title is missing")
+        return data
 
     # Paying -----------------------------------------------------------------------------------
 
@@ -146,19 +166,13 @@ class Purse:
         Refused; the journal's errors mean that nothing was answered and the card must restart.
         """
         request = o.PayRequest.decode(data)
-        if request.header != self._header:
+        if request.header != self.header:
             raise Refused(c.SW_NETWORK)
-        for back in range(c.MAX_LOG):
-            done = self.payment(back)
-            if done is None:
-                break
-            if done.find(request.nonce) >= 0:  # cheap; parsed only where it can be the one
-                claim = o.Payment.decode(done).claim
-                if (claim.nonce, claim.payee, claim.amount) == (
-                    request.nonce,
-                    request.payee,
-                    request.amount,
-                ):
+        for key in self._journal.keys(KEY_LOG):
+            if key[2:] == request.nonce:
+                done = self._journal.get(key) or b""
+                claim = o.Payment.claim_of(done)
+                if (claim.payee, claim.amount) == (request.payee, request.amount):
                     return done, False
         needs_pin = self._check_limits(request, pin_verified)
         deadline = request.time + self._risk.window
@@ -174,8 +188,8 @@ class Purse:
             hi = min(slot.hi, slot.pointer + left)
             left -= hi - slot.pointer
             inputs.append(o.Input(title_id=slot.title_id, lo=slot.pointer, hi=hi))
-            titles.append(o.Title.decode(self._journal.get(KEY_TITLE + slot.key) or b""))
-            changes[KEY_POINTER + slot.key] = _pointer(hi, slot.expiry)
+            titles.append(self._stored(slot))
+            changes[KEY_POINTER + slot.key] = slot.encode(hi)
             if hi == slot.hi:
                 changes[KEY_TITLE + slot.key] = None
         state = State(self._state.encode())
@@ -183,7 +197,7 @@ class Purse:
         state.count += 1
         state.cumulative += request.amount
         claim = o.Claim(
-            header=self._header,
+            header=self.header,
             inputs=tuple(inputs),
             amount=request.amount,
             payee=request.payee,
@@ -193,12 +207,14 @@ class Purse:
             deadline=deadline,
         )
         claim = claim.signed(self._signer.sign(claim.message()))
-        payment = o.Payment(
-            claim=claim, titles=tuple(titles), certificate=self._certificate
-        ).encode()
+        payment = o.Payment.join(claim.encode(), titles, self.certificate)
         changes[KEY_STATE] = state.encode()
-        changes[_log_key(state.counter)] = payment
-        self._journal.commit(changes)  # from here on the money is the payee's; only now may it be said
+        oldest = self._log_key(state.counter)
+        if oldest is not None:
+            changes[oldest] = None
+        changes[_log_place(state.counter) + request.nonce] = payment
+        # From here on the money is the payee's; only now may it be said.
+        self._journal.commit(changes)
 
         self._take_state(state)
         for slot, item in zip(chosen, inputs):
@@ -264,7 +280,7 @@ class Purse:
             raise Refused(c.SW_DATA)
 
     def _check_signed(self, obj: "o.Object", key: bytes) -> None:
-        if obj.header != self._header:  # type: ignore[attr-defined]
+        if obj.header != self.header:  # type: ignore[attr-defined]
             raise Refused(c.SW_NETWORK)
         if not self._suite.verify(key, obj.message(), obj.signature):
             raise Refused(c.SW_SIGNATURE)
@@ -276,16 +292,16 @@ class Purse:
             raise Refused(c.SW_NOT_MINE)
         if title.expiry < self._state.newest:
             raise Refused(c.SW_EXPIRED)
-        key = self._suite.hash(title.message())[:16]
-        if self._journal.get(KEY_POINTER + key) is not None:
+        slot = _Slot(self._suite.hash(title.message()), title.lo, title.hi, title.expiry)
+        seen = self._journal.keys(KEY_POINTER)
+        if KEY_POINTER + slot.key in seen:
             raise Refused(c.SW_STALE)
-        seen = len(self._journal.keys(KEY_POINTER))
-        if len(self._slots) >= c.MAX_TITLES or seen >= c.MAX_SEEN:
+        if len(self._slots) >= c.MAX_TITLES or len(seen) >= c.MAX_SEEN:
             raise Refused(c.SW_NO_SPACE)
         self._journal.commit(
-            {KEY_TITLE + key: data, KEY_POINTER + key: _pointer(title.lo, title.expiry)}
+            {KEY_TITLE + slot.key: data, KEY_POINTER + slot.key: slot.encode(title.lo)}
         )
-        self._add_slot(title)
+        self._slots.append(slot)
 
     def _put_risk(self, data: bytes) -> None:
         risk = o.RiskParameters.decode(data)
@@ -321,8 +337,8 @@ class Purse:
         # What expired can neither be paid nor put again, so it need not be remembered any longer.
         state.newest = max(state.newest, time)
         for key in self._journal.keys(KEY_POINTER):
-            pointer = self._journal.get(key) or b""
-            if int.from_bytes(pointer[8:], "big") < state.newest:
+            slot = _Slot.decode(key[1:], self._journal.get(key) or b"")
+            if slot.expiry < state.newest:
                 changes[key] = None
                 title = KEY_TITLE + key[1:]
                 if self._journal.get(title) is not None:
@@ -344,14 +360,10 @@ class Purse:
     def prove(self, challenge: bytes, fresh: bytes) -> bytes:
         """INTERNAL AUTHENTICATE: genuine proof over challenge (16 bytes) and fresh (32), encoded."""
         proof = o.GenuineProof(
-            header=self._header, nonce=challenge, digest=fresh, subject=self._signer.public
+            header=self.header, nonce=challenge, digest=fresh, subject=self._signer.public
         )
         return proof.signed(self._signer.sign(proof.message())).encode()
 
 
-def _log_key(number: int) -> bytes:
+def _log_place(number: int) -> bytes:
     return KEY_LOG + bytes((number % c.MAX_LOG,))
-
-
-def _pointer(value: int, expiry: int) -> bytes:
-    return value.to_bytes(8, "big") + expiry.to_bytes(8, "big")

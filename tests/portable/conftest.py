@@ -10,7 +10,7 @@ import pytest
 
 @pytest.fixture(autouse=True)
 def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Where TestCard puts its files, and an end to every card."""
+    """Where cards put their files, and an end to every TestCard."""
     cards = []
     make = network.TestCard.__init__
 
@@ -19,6 +19,7 @@ def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         make(card, net)
 
     monkeypatch.setattr(network, "SCRATCH", str(tmp_path))
+    monkeypatch.setenv("CHIPCASH_SCRATCH", str(tmp_path))
     monkeypatch.setattr(network.TestCard, "__init__", remembered)
     yield
     for card in cards:

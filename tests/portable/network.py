@@ -97,7 +97,7 @@ class Network:
                 subject=subject,
                 sequence=sequence,
                 time=time,
-                **values
+                **values,
             ),
         )
 

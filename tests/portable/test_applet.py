@@ -139,6 +139,22 @@ def test_retry_gets_the_same_bytes():
     assert it.balance() == 10000 - 100 * c.MAX_LOG - 201
 
 
+def test_a_nonce_comes_again_where_it_was_in_the_log():
+    it = card()
+    it.load()
+    net = network()
+    first = net.request(100)
+    it.paid(first)
+    for _ in range(c.MAX_LOG - 1):
+        it.paid(net.request(1))
+    again = net.request(200, nonce=first.nonce)  # takes the place of the first
+    answer = it.pay(again)
+    it.boot()
+    it.select()
+    assert it.pay(again) == answer
+    assert it.paid(first).claim.counter == c.MAX_LOG + 2
+
+
 def test_short_apdus_and_get_response():
     it = card()
     it.load()

@@ -1,0 +1,500 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Measures what chipcash promises, and writes it down: `make bench`, or bench.py [--quick] [--json].
+
+build/bench.json is a list of {name, value, unit}; where a row compares, with ratio_to (a row of the same run)
+and ratio; where something was promised, with target ({"value": n} or {"ratio": n}, at most) and met.
+Times are medians. What is compared takes turns within the run.
+
+| name | what |
+|---|---|
+| tap.PATH.RUNTIME.SUITE | SELECT and PAY from one title by a card with a coupon, seen by the terminal |
+| air.bytes.N-title | all bytes of command and response APDUs of one payment, the link's framing aside |
+| air.commands.N-title, air.apdus.N-title | without and with GET RESPONSE; .short: no extended APDU passes |
+| sign, sign-coupon, verify | one signature; cpython and micropython: the card's code, openssl: the host's |
+| card.mpy | the applet and the protocol, compiled |
+| card.heap.N-title.SUITE | the smallest heap of 64-bit MicroPython in which a full card can pay |
+| center.settled.SUITE.batch-N | claims verified and settled durably, by deposits of N claims |
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from chipcash import crypto
+from chipcash.card import Card
+from chipcash.errors import ChipcashError
+from chipcash.transports import Connection, open_path
+from chipcash.transports.base import BaseConnection
+from chipcash.transports.sim import SimConnection
+from chipcash_sim import emulator, pcscd, runtime
+from chipcash_wire import commands as c
+from chipcash_wire import objects as o
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+from tests.builders import SUITES, Network
+from tests.cards import fill_card, make_card
+from tests.center.world import World
+
+_ROOT = Path(__file__).resolve().parents[2]
+
+_MAX_COMMANDS = 2
+_MAX_AIR_BYTES = 700
+_MAX_COUPON = 0.01
+_MAX_MPY_BYTES = 60_000
+_MAX_HEAP_KB = 192
+
+_IDLE_S = 0.15
+"""Long enough for a card process to make its coupons."""
+_READER_S = 10.0
+_LEAST_HEAP_KB = 100
+"""Below it the card's code alone does not fit."""
+_AMOUNT = 3680
+_BATCH = 200
+_TABLE_WIDTH = 100
+_SIGNING = Path(__file__).with_name("signing.py")
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How often each thing is measured."""
+
+    taps: int
+    signatures: int
+    heap_step_kb: int
+    heap_tries: int
+    settlings: int
+    singles: int
+
+
+FULL = Effort(taps=40, signatures=40, heap_step_kb=2, heap_tries=3, settlings=5, singles=40)
+QUICK = Effort(taps=3, signatures=3, heap_step_kb=16, heap_tries=1, settlings=1, singles=10)
+
+
+class Report:
+    """The rows so far, and what could not be measured."""
+
+    def __init__(self) -> None:
+        self.rows: list[dict[str, Any]] = []
+        self.notes: list[str] = []
+
+    def add(
+        self,
+        name: str,
+        value: float,
+        unit: str,
+        *,
+        at_most: float | None = None,
+        ratio_to: str = "",
+        ratio_at_most: float | None = None,
+    ) -> None:
+        """Add a measurement; ratio_to names an earlier row."""
+        row: dict[str, Any] = {"name": name, "value": _rounded(value), "unit": unit}
+        if ratio_to:
+            (other,) = (each["value"] for each in self.rows if each["name"] == ratio_to)
+            row |= {"ratio_to": ratio_to, "ratio": _rounded(value / other)}
+        if at_most is not None:
+            row |= {"target": {"value": at_most}, "met": value <= at_most}
+        if ratio_at_most is not None:
+            row |= {"target": {"ratio": ratio_at_most}, "met": row["ratio"] <= ratio_at_most}
+        self.rows.append(row)
+
+    def table(self) -> Table:
+        """The rows for people."""
+        table = Table(box=None, pad_edge=False)
+        table.add_column("", justify="right")
+        table.add_column("measured", no_wrap=True)
+        table.add_column("value", justify="right", no_wrap=True)
+        for title in ("unit", "ratio", "target", ""):
+            table.add_column(title, no_wrap=True)
+        names = [row["name"] for row in self.rows]
+        for number, row in enumerate(self.rows, 1):
+            ratio = target = met = ""
+            if "ratio" in row:
+                ratio = f"{row['ratio']:.3g} × row {names.index(row['ratio_to']) + 1}"
+            if "target" in row:
+                ((what, limit),) = row["target"].items()
+                target = f"{what} ≤ {limit:g}"
+                met = "[green]met[/]" if row["met"] else "[bold red]missed[/]"
+            table.add_row(
+                str(number), row["name"], f"{row['value']:.8g}", row["unit"], ratio, target, met
+            )
+        return table
+
+
+def _rounded(value: float) -> float:
+    """Four digits: more is noise."""
+    return value if isinstance(value, int) else float(f"{value:.4g}")
+
+
+# The tap ------------------------------------------------------------------------------------------
+
+
+class Counting(BaseConnection):
+    """A link that counts what passes: command instructions and bytes, both ways."""
+
+    def __init__(self, inner: Connection) -> None:
+        super().__init__(inner.path, contactless=True)
+        self.inner = inner
+        self.instructions: list[int] = []
+        self.bytes = 0
+
+    def _transceive(self, apdu: bytes) -> bytes:
+        answer = self.inner.transceive(apdu)
+        self.instructions.append(apdu[1])
+        self.bytes += len(apdu) + len(answer)
+        return answer
+
+    def close(self) -> None:
+        self.inner.close()
+
+
+class Wallet:
+    """A card with money in an image file, and the network that it belongs to."""
+
+    def __init__(self, suite: str, image: Path, *titles: int) -> None:
+        self.net = Network(suite)
+        self.image = image
+        public = make_card(image, self.net)
+        with open_path(f"sim:{image}") as connection:
+            card = Card(connection)
+            card.select()
+            for amount in titles:
+                card.put(self.net.title(public, amount=amount, hi=amount))
+
+    def tap(self, connection: Connection, amount: int, *, extended: bool = True) -> float:
+        """One payment as a terminal makes it; milliseconds."""
+        request = self.net.request(amount)
+        start = time.perf_counter()
+        card = Card(connection, extended=extended)
+        card.select()
+        answer = card.pay(request)
+        spent = (time.perf_counter() - start) * 1000
+        assert o.Payment.decode(answer).claim.nonce == request.nonce
+        return spent
+
+
+def measure_air(report: Report, folder: Path) -> None:
+    """What one payment sends, which is the same for both suites."""
+    for titles, amount in ((1, _AMOUNT), (3, 3 * _AMOUNT)):
+        for form, extended in (("", True), (".short", False)):
+            wallet = Wallet("p256", folder / f"air{titles}{form}.img", *[5000] * titles)
+            with open_path(f"sim:{wallet.image}") as opened:
+                link = Counting(opened)
+                wallet.tap(link, amount, extended=extended)
+            name = f"{titles}-title{form}"
+            asked = [ins for ins in link.instructions if ins != c.INS_GET_RESPONSE]
+            single = titles == 1
+            report.add(
+                f"air.bytes.{name}",
+                link.bytes,
+                "bytes",
+                at_most=_MAX_AIR_BYTES if single else None,
+                ratio_to="" if single else f"air.bytes.1-title{form}",
+            )
+            report.add(
+                f"air.commands.{name}",
+                len(asked),
+                "commands",
+                at_most=_MAX_COMMANDS if single else None,
+            )
+            report.add(f"air.apdus.{name}", len(link.instructions), "APDUs")
+
+
+@dataclass
+class Tapped:
+    """One path to a card, and how long its taps took in milliseconds."""
+
+    name: str
+    wallet: Wallet
+    connection: Connection
+    idle: Callable[[], bool]
+    times: list[float]
+
+
+def _paths(
+    suite: str,
+    effort: Effort,
+    folder: Path,
+    session: pcscd.Session | None,
+    stack: contextlib.ExitStack,
+) -> Iterator[Tapped]:
+    """Cards of one suite by all paths that there are here, with power."""
+
+    def make(name: str) -> Wallet:
+        return Wallet(suite, folder / f"{name}.{suite}.img", effort.taps * _AMOUNT)
+
+    for kind in ("inprocess", *_boards()):
+        name = f"tap.sim.{kind}.{suite}"
+        wallet = make(name)
+        card = emulator.Card(wallet.image, kind)
+        card.power_on()
+        connection = stack.enter_context(SimConnection(card, f"sim:{wallet.image}"))
+        yield Tapped(name, wallet, connection, card.idle, [])
+    for kind in _boards() if session is not None else ():
+        assert session is not None
+        name = f"tap.pcsc.{kind}.{suite}"
+        wallet = make(name)
+        card = emulator.Card(wallet.image, kind)
+        card.insert(session.ports[0])
+        stack.callback(_take_out, card)
+        reader = stack.enter_context(open_path(f"pcsc:{session.readers[0]}", wait=_READER_S))
+        yield Tapped(name, wallet, reader, card.idle, [])
+
+
+def _take_out(card: emulator.Card) -> None:
+    """Remove a card, and wait until pcscd has seen it."""
+    from chipcash.transports import pcsc
+
+    card.remove()
+    deadline = time.monotonic() + _READER_S
+    while pcsc.occupied_readers():
+        assert time.monotonic() < deadline, "pcscd does not see that the card is gone"
+        time.sleep(0.05)
+
+
+def measure_taps(
+    report: Report, effort: Effort, folder: Path, session: pcscd.Session | None
+) -> None:
+    """A tap as the terminal sees it, by each path to a card."""
+    for suite in SUITES:
+        with contextlib.ExitStack() as stack:
+            paths = list(_paths(suite, effort, folder, session, stack))
+            for turn in range(effort.taps):
+                time.sleep(_IDLE_S)
+                # The first after a pause is slower: each is first in its turn.
+                for path in paths[turn % len(paths) :] + paths[: turn % len(paths)]:
+                    while path.idle():
+                        pass
+                    path.times.append(path.wallet.tap(path.connection, _AMOUNT))
+        for path in paths:
+            compared = path.name.replace(".pcsc.", ".sim.")
+            report.add(
+                path.name,
+                median(path.times),
+                "ms",
+                ratio_to=compared if compared != path.name else "",
+            )
+
+
+# The card's code ----------------------------------------------------------------------------------
+
+
+def _boards() -> tuple[str, ...]:
+    """The runtimes of a board that are installed: micropython, or none."""
+    try:
+        runtime.find("micropython")
+        runtime.find("mpy-cross")
+    except runtime.RuntimeMissing:
+        return ()
+    return ("micropython",)
+
+
+def _host_signing(suite: str, rounds: int) -> dict[str, list[float]]:
+    """What signing.py measures, of the host's library."""
+    key = crypto.PrivateKey.generate(suite)
+    times: dict[str, list[float]] = {"sign": [], "verify": []}
+    message = bytes(range(220))
+    for _ in range(10 * rounds):
+        start = time.perf_counter_ns()
+        signature = key.sign(message)
+        between = time.perf_counter_ns()
+        good = crypto.verify(o.SUITES[suite], key.public, message, signature)
+        times["verify"].append((time.perf_counter_ns() - between) / 1000)
+        times["sign"].append((between - start) / 1000)
+        assert good
+    return times
+
+
+def measure_signing(report: Report, effort: Effort) -> None:
+    """Signing and verifying by the card's code on each runtime, and by the host's library."""
+    rounds = str(effort.signatures)
+    runs = {"cpython": ([sys.executable, str(_SIGNING), rounds], dict(os.environ))}
+    for kind in _boards():
+        runs[kind] = runtime.micropython_command(_SIGNING.stem, [rounds], path=str(_SIGNING.parent))
+    times: dict[str, dict[str, dict[str, list[float]]]] = {}
+    for kind, (argv, environment) in runs.items():
+        done = subprocess.run(argv, env=environment, stdout=subprocess.PIPE, check=True)
+        times[kind] = json.loads(done.stdout)
+    times["openssl"] = {suite: _host_signing(suite, effort.signatures) for suite in SUITES}
+    for suite in SUITES:
+        for kind, measured in times.items():
+            for what in ("sign", "coupon", "verify"):
+                if what not in measured[suite]:
+                    continue  # OpenSSL has no coupons
+                coupon = what == "coupon"
+                report.add(
+                    f"{'sign-coupon' if coupon else what}.{kind}.{suite}",
+                    median(measured[suite][what]),
+                    "µs",
+                    ratio_to=f"sign.{kind}.{suite}" if coupon else "",
+                    ratio_at_most=_MAX_COUPON if coupon and kind == "micropython" else None,
+                )
+
+
+def _pays(image: Path, request: o.PayRequest, heap_kb: int) -> bool:
+    """Whether the card in a copy of the image makes this payment in such a heap."""
+    copy = image.with_suffix(".copy")
+    shutil.copyfile(image, copy)
+    card = emulator.Card(copy, "micropython", heap=f"{heap_kb}k")
+    try:
+        card.power_on()
+        with SimConnection(card, "sim:") as connection:
+            client = Card(connection)
+            client.select()
+            client.pay(request)
+    except (emulator.CardRemoved, ChipcashError):
+        return False
+    finally:
+        card.power_off()
+    return True
+
+
+@contextlib.contextmanager
+def _no_stderr() -> Iterator[None]:
+    """Silence a card process that runs out of memory: here that is an answer."""
+    kept = os.dup(2)
+    with open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
+def measure_card(report: Report, effort: Effort, folder: Path) -> None:
+    """What a board must have for the card: bytes of code, heap."""
+    if not _boards():
+        return
+    report.add("card.mpy", runtime.size(), "bytes", at_most=_MAX_MPY_BYTES)
+    for suite in SUITES:
+        net = Network(suite)
+        image = folder / f"full.{suite}.img"
+        now = fill_card(image, net, make_card(image, net))
+        for titles, amount in ((1, 1000), (o.MAX_INPUTS, 1000 * o.MAX_INPUTS)):
+            request = net.request(amount, time=now)
+            # The smallest that serves every time; `low` is known not to.
+            low, enough = _LEAST_HEAP_KB, _MAX_HEAP_KB
+            with _no_stderr():
+                while not _pays(image, request, enough):
+                    low, enough = enough, 2 * enough
+                    assert enough < 4096, "the card does not pay in any heap"
+                while enough - low > effort.heap_step_kb:
+                    middle = (low + enough) // 2
+                    if all(_pays(image, request, middle) for _ in range(effort.heap_tries)):
+                        enough = middle
+                    else:
+                        low = middle
+            report.add(f"card.heap.{titles}-title.{suite}", enough, "kB", at_most=_MAX_HEAP_KB)
+
+
+# The center ---------------------------------------------------------------------------------------
+
+
+def _deposit(world: World, claims: int) -> bytes:
+    """A deposit of claims by as many cards, over coins that the center has registered."""
+    made = []
+    for number in range(claims):
+        payer = f"card {number}"
+        made.append(world.claim(payer, "shop", [(world.issue(10000, payer), 0, _AMOUNT)]))
+    return world.deposit(*made).encode()
+
+
+def measure_center(report: Report, effort: Effort, folder: Path) -> None:
+    """Claims per second by a center with its ledger in a file: from a deposit's bytes to its receipt."""
+    for suite in SUITES:
+        world = World(folder / f"ledger.{suite}.db", suite)
+        with contextlib.closing(world.center) as center:
+            rates: dict[int, list[float]] = {1: [], _BATCH: []}
+            for _ in range(effort.settlings):
+                for claims, count in ((1, effort.singles), (_BATCH, 1)):
+                    deposits = [_deposit(world, claims) for _ in range(count)]
+                    start = time.perf_counter()
+                    receipts = [center.settle(o.Deposit.decode(data)) for data in deposits]
+                    rates[claims].append(claims * count / (time.perf_counter() - start))
+                    for receipt in receipts:
+                        assert len(receipt.results) == claims
+                        assert all(x.outcomes[0].state == o.SETTLED for x in receipt.results)
+        for claims, measured in rates.items():
+            report.add(
+                f"center.settled.{suite}.batch-{claims}",
+                median(measured),
+                "claims/s",
+                ratio_to=f"center.settled.{suite}.batch-1" if claims > 1 else "",
+            )
+
+
+# All of it ----------------------------------------------------------------------------------------
+
+
+def private_session(report: Report) -> pcscd.Session | None:
+    """A private pcscd: this program starts again inside one, where that is possible."""
+    reason = None
+    if pcscd.current() is None:
+        reason = pcscd.available()
+    if reason is None:
+        try:
+            import smartcard  # noqa: F401
+        except ImportError:
+            reason = "pyscard is not installed. Run: pip install chipcash[pcsc]"
+    if reason is None:
+        return pcscd.ensure_private_pcscd()
+    report.notes.append(f"Nothing was measured over pcsc:. {reason}")
+    return None
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Measure, write the file, print; the exit code is 0 also where a target was missed."""
+    parser = argparse.ArgumentParser(description="Measure what chipcash promises.")
+    parser.add_argument("--quick", action="store_true", help="few repetitions: sizes, rough times")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    parser.add_argument("--output", type=Path, default=_ROOT / "build" / "bench.json")
+    options = parser.parse_args(arguments)
+    effort = QUICK if options.quick else FULL
+
+    report = Report()
+    session = private_session(report)
+    if not _boards():
+        report.notes.append(
+            "Nothing was measured under MicroPython, which is not installed. Run: pip install chipcash[sim]"
+        )
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    # Beside the output and not in /tmp, which may be memory: the ledger is to be durable.
+    with tempfile.TemporaryDirectory(dir=options.output.parent) as scratch:
+        folder = Path(scratch)
+        measure_taps(report, effort, folder, session)
+        measure_air(report, folder)
+        measure_signing(report, effort)
+        measure_card(report, effort, folder)
+        measure_center(report, effort, folder)
+    options.output.write_text(json.dumps(report.rows, indent=1, ensure_ascii=False) + "\n")
+    if options.json:
+        print(json.dumps(report.rows, indent=1, ensure_ascii=False))
+    else:
+        # Whole lines also where the output is no terminal.
+        console = Console(highlight=False, width=max(Console().width, _TABLE_WIDTH))
+        console.print(report.table())
+        console.print(f"Written to {options.output}", soft_wrap=True)
+    for note in report.notes:
+        print(note, file=sys.stderr)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,234 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The vectors of protocols/vectors on the card's side: codec, signatures, and a card's whole life. Portable.
+
+The files are read line by line: no board could hold one as a whole.
+"""
+
+import json
+import os
+from binascii import hexlify, unhexlify
+
+from chipcash_card.applet import Applet
+from chipcash_card.suites import BY_NAME
+from chipcash_sim.image import FileFlash
+from chipcash_wire import commands as c
+from chipcash_wire import objects as o
+from chipcash_wire.compat import keep_heap_whole
+from chipcash_wire.tlv import WireError
+
+VECTORS = __file__.rsplit("/", 1)[0] + "/../../protocols/vectors/"
+SUITES = ("gm", "p256")
+
+keep_heap_whole()  # before the first of these lines, not only before the first card
+
+
+def lines(name):
+    """The vectors of a file, one after the other."""
+    with open(VECTORS + name) as file:
+        for line in file:
+            line = line.rstrip(",\n")
+            if line not in ("[", "]"):
+                yield json.loads(line)
+
+
+def kind(name):
+    """The class of an object's name in the specification."""
+    return getattr(o, "".join([word[0].upper() + word[1:] for word in name.split()]))
+
+
+def key(suite, name):
+    """A test key: (private, public)."""
+    for line in lines("keys.json"):
+        if (line["suite"], line["name"]) == (suite.name, name):
+            return unhexlify(line["private"]), unhexlify(line["public"])
+
+
+def text(data):
+    return hexlify(data).decode()
+
+
+def test_keys():
+    for line in lines("keys.json"):
+        suite = BY_NAME[line["suite"]]
+        public = suite.public_key(unhexlify(line["private"]))
+        assert text(public) == line["public"]
+        assert text(suite.hash(public)[:8]) == line["key_id"]
+
+
+def test_good_objects():
+    for name in SUITES:
+        suite = BY_NAME[name]
+        keys = {}
+        for line in lines("objects-%s.json" % name):
+            data = unhexlify(line["bytes"])
+            obj = kind(line["object"]).decode(data)
+            assert obj.encode() == data
+            if "signer" in line:
+                message = obj.message()
+                assert text(message) == line["message"]
+                signer = line["signer"]
+                if signer not in keys:
+                    keys[signer] = key(suite, signer)[1]
+                assert suite.verify(keys[signer], message, obj.signature), line["name"]
+                data = message
+            if "id" in line:
+                assert text(suite.hash(data)) == line["id"]
+
+
+def test_bad_objects():
+    for name in SUITES:
+        for line in lines("bad-objects-%s.json" % name):
+            try:
+                kind(line["object"]).decode(unhexlify(line["bytes"]))
+            except WireError:
+                continue
+            raise AssertionError("taken: " + str(line))
+
+
+def test_signatures():
+    for name in SUITES:
+        suite = BY_NAME[name]
+        for line in lines("signatures-%s.json" % name):
+            values = [unhexlify(line[each]) for each in ("public", "message", "signature")]
+            assert suite.verify(*values) == line["verifies"], line["name"]
+
+
+class Card:
+    """An applet whose key is the test key, and what it answered to the steps so far."""
+
+    def __init__(self, suite_name):
+        self.suite = BY_NAME[suite_name]
+        self.private, self.public = key(self.suite, "card")
+        self.path = (os.getenv("CHIPCASH_SCRATCH") or ".") + "/vectors.img"
+        self.flash = None
+        self.saved = {}
+        self.first = None
+
+    def random(self, n):
+        """The system's generator, but for the first bytes, of which the card makes its key."""
+        first, self.first = self.first, None
+        return first or os.urandom(n)
+
+    def close(self):
+        """Off for good."""
+        if self.flash is not None:
+            self.flash.close()
+            self.flash = None
+            os.remove(self.path)
+
+    def power(self, blank):
+        """Power on, with the flash as it was or a new one."""
+        if self.flash is not None:
+            self.flash.close()
+        if blank:
+            open(self.path, "wb").close()
+        self.flash = FileFlash(self.path)
+        self.first = self.private if blank else None
+        self.applet = Applet(self.flash, self.random)
+        self.parts = b""
+
+    def step(self, step):
+        """Do one step; an assertion fails where the card answers otherwise."""
+        if "apdu" not in step:
+            self.power(step.get("blank", False))
+            return
+        apdu = unhexlify(step["apdu"])
+        if apdu[1] != c.INS_GET_RESPONSE:
+            self.parts = b""
+        reply = self.applet.process(apdu, step.get("contactless", False))
+        self.parts += reply[:-2]
+        self.check(step, text(reply[-2:]), self.parts)
+        if step["sw"][:2] != "61":
+            self.parts = b""
+
+    def check(self, step, sw, data):
+        """Compare an answer, its parts put together, with what the step expects."""
+        assert sw == step["sw"], (step["name"], sw)
+        if sw[:2] == "61":
+            return
+        if "payment" in step:
+            self.paid(data, step["payment"])
+        elif "proof" in step:
+            self.proven(data, step["proof"], unhexlify(step["certificate"]))
+        elif "info" in step:
+            known = o.CardInfo.decode(data)
+            for name in o.CardInfo.FIELDS[:-1]:  # the last is the build
+                name = name.rstrip("?")
+                value = getattr(known, name)
+                if isinstance(value, bytes):
+                    value = text(value)
+                assert value == step["info"].get(name), (step["name"], name, value)
+        elif "same" in step:
+            assert data == self.saved[step["same"]], step["name"]
+        else:
+            assert text(data) == step.get("reply", ""), step["name"]
+        if "saved" in step:
+            self.saved[step["saved"]] = data
+
+    def paid(self, data, expected):
+        """A payment must be what is expected, and signed by the card."""
+        claim = o.Payment.decode(data).claim
+        assert text(claim.message()) == expected["claim"]
+        assert self.suite.verify(self.public, claim.message(), claim.signature)
+        behind = data[data.find(claim.encode()) + len(claim.encode()) :]
+        assert text(self.suite.hash(behind)) == expected["behind"]
+
+    def proven(self, data, expected, certificate):
+        """A genuine proof of the card, and its certificate."""
+        proof = o.GenuineProof.decode(data[: -len(certificate)])
+        assert data.endswith(certificate)
+        assert (text(proof.nonce), text(proof.subject)) == (expected["nonce"], expected["subject"])
+        assert self.suite.verify(self.public, proof.message(), proof.signature)
+
+
+def run_card(suite_name):
+    """All steps of a suite; the replies that were saved."""
+    card = Card(suite_name)
+    try:
+        for step in lines("card-%s.json" % suite_name):
+            card.step(step)
+    finally:
+        card.close()
+    return card.saved
+
+
+def check_bad_objects(suite_name):
+    """No bad object may reach a card: wrong data, and the card is as it was."""
+    card = Card(suite_name)
+    kinds = {"pay request": (c.INS_PAY, c.CLA_PROPRIETARY)}
+    for name in ("title", "risk parameters", "signed time", "certificate"):
+        kinds[name] = (c.INS_PUT_DATA, c.CLA_ISO)
+    sent = 0
+    try:
+        for step in lines("card-%s.json" % suite_name):
+            card.step(step)
+            if step["name"] == "put the large title":
+                break
+        info = c.command(c.INS_GET_DATA, c.DATA_INFO)
+        before = card.applet.process(info)
+        for line in lines("bad-objects-%s.json" % suite_name):
+            if line["object"] in kinds:
+                ins, cla = kinds[line["object"]]
+                apdu = c.command(ins, data=unhexlify(line["bytes"]), cla=cla, le=65536)
+                assert text(card.applet.process(apdu)) == "6a80", line
+                sent += 1
+        assert card.applet.process(info) == before
+    finally:
+        card.close()
+    assert sent > 300
+
+
+def test_bad_objects_on_a_card_gm():
+    check_bad_objects("gm")
+
+
+def test_bad_objects_on_a_card_p256():
+    check_bad_objects("p256")
+
+
+def test_card_gm():
+    assert len(run_card("gm")) > 10
+
+
+def test_card_p256():
+    assert len(run_card("p256")) > 10
