@@ -34,9 +34,12 @@ class Refused(Exception):
 
 
 class State:
-    """The numbers that change with every payment, kept in one value of the journal."""
+    """The numbers of the card, kept in one value of the journal.
 
-    SIZE = 30
+    floor: the latest expiry among the seen titles that were displaced for want of room.
+    """
+
+    SIZE = 38
 
     def __init__(self, data: "bytes | None") -> None:
         data = data or bytes((o.LIFE_BLANK,)) + bytes(self.SIZE - 1)
@@ -47,6 +50,7 @@ class State:
         self.count = int.from_bytes(data[14:18], "big")
         self.newest = int.from_bytes(data[18:26], "big")
         self.boots = int.from_bytes(data[26:30], "big")
+        self.floor = int.from_bytes(data[30:38], "big")
 
     def encode(self) -> bytes:
         """The value for the journal, SIZE bytes."""
@@ -57,6 +61,7 @@ class State:
             + self.count.to_bytes(4, "big")
             + self.newest.to_bytes(8, "big")
             + self.boots.to_bytes(4, "big")
+            + self.floor.to_bytes(8, "big")
         )
 
 
@@ -296,12 +301,29 @@ class Purse:
         seen = self._journal.keys(KEY_POINTER)
         if KEY_POINTER + slot.key in seen:
             raise Refused(c.SW_STALE)
-        if len(self._slots) >= c.MAX_TITLES or len(seen) >= c.MAX_SEEN:
+        if title.expiry <= self._state.floor:
+            raise Refused(c.SW_EXPIRED)  # it may be one that was displaced
+        if len(self._slots) >= c.MAX_TITLES:
             raise Refused(c.SW_NO_SPACE)
-        self._journal.commit(
-            {KEY_TITLE + slot.key: data, KEY_POINTER + slot.key: slot.encode(title.lo)}
-        )
+        changes: "dict[bytes, bytes | None]" = {
+            KEY_TITLE + slot.key: data,
+            KEY_POINTER + slot.key: slot.encode(title.lo),
+        }
+        state = State(self._state.encode())
+        if len(seen) >= c.MAX_SEEN:
+            expiry, oldest = self._oldest_spent(seen)
+            changes[oldest] = None
+            state.floor = max(state.floor, expiry)
+            changes[KEY_STATE] = state.encode()
+        self._journal.commit(changes)
+        self._take_state(state)
         self._slots.append(slot)
+
+    def _oldest_spent(self, seen: "list[bytes]") -> "tuple[int, bytes]":
+        """Expiry and key of the spent title that expires first. There is one: MAX_TITLES < MAX_SEEN."""
+        held = [KEY_POINTER + slot.key for slot in self._slots]
+        spent = [key for key in seen if key not in held]
+        return min([(_Slot.decode(k[1:], self._journal.get(k) or b"").expiry, k) for k in spent])
 
     def _put_risk(self, data: bytes) -> None:
         risk = o.RiskParameters.decode(data)
@@ -354,6 +376,7 @@ class Purse:
         mine.count = state.count
         mine.cumulative = state.cumulative
         mine.newest = state.newest
+        mine.floor = state.floor
 
     # Proving ----------------------------------------------------------------------------------
 

@@ -34,7 +34,9 @@ class Synchronisation:
 
     loaded: titles that the card took; loaded_fen: their money; reclaimed_fen: of it, what came back from
     payments that nobody deposited or from expired titles; limits_renewed: whether the offline counts were
-    reset; refused: why not, for people, if they were not; left: titles that found no room on the card.
+    reset; refused: why not, for people, if they were not; left: titles that the card did not take, for want
+    of room or because they are too old for it: they stay the card's at the center, and come back renewed
+    when they expire.
     """
 
     loaded: list[o.Title] = field(default_factory=list)
@@ -113,7 +115,7 @@ def synchronise(card: Card, center: CenterApi, trust: Trust) -> Synchronisation:
             if not load(card, title):
                 continue
         except CardError as error:
-            if error.sw != c.SW_NO_SPACE:
+            if error.sw not in (c.SW_NO_SPACE, c.SW_EXPIRED):
                 raise
             done.left += 1
             continue

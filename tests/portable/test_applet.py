@@ -314,6 +314,27 @@ def test_capacity():
     assert it.balance() == 90
 
 
+def test_spent_titles_make_room_and_never_come_back():
+    net = network()
+    it = card()
+    first = it.load(1, expiry=NOW + 200 * DAY)
+    it.paid(net.request(1))
+    for _ in range(c.MAX_SEEN - 1):
+        it.load(1, expiry=NOW + 310 * DAY)
+        it.paid(net.request(1))
+    last = it.load(1, expiry=NOW + 320 * DAY)  # displaces the first
+    for _ in range(2):
+        assert it.put(first) == c.SW_EXPIRED
+        assert it.put(net.title(it.public, expiry=NOW + 200 * DAY)) == c.SW_EXPIRED
+        assert it.put(last) == c.SW_STALE
+        assert it.balance() == 1
+        it.boot()
+        it.select()
+    it.load(5, expiry=NOW + 201 * DAY)  # displaces another
+    assert it.put(first) == c.SW_EXPIRED
+    assert it.balance() == 6
+
+
 def test_titles_and_payments_need_the_pin():
     net = network()
     it = card()
