@@ -42,7 +42,7 @@ _SCHEMA = (
 
 @dataclass(frozen=True)
 class Transfer:
-    """A transfer that the center has settled.
+    """A transfer that the center has answered.
 
     payee: public key; amount: fen; titles: what the payee now owns (none after a redemption);
     spent: for each claim of the deposit the titles it spent, in its order.
@@ -121,6 +121,19 @@ class BankLibrary:
         """Complete the transfers that the center has not answered yet."""
         rows = self._db.all("SELECT seq FROM transfers WHERE receipt IS NULL ORDER BY seq")
         return [self._send(seq) for (seq,) in rows]
+
+    def redemptions(self) -> list[Transfer]:
+        """Every redemption that the center has answered, wholly settled or not: to credit again what a
+        crash may have kept from it (IssuingLibrary.credit counts none twice).
+        """
+        found = []
+        for deposit, receipt in self._db.all(
+            "SELECT deposit, receipt FROM transfers WHERE receipt IS NOT NULL ORDER BY seq"
+        ):
+            transfer = self._transfer(o.Deposit.decode(deposit), o.Receipt.decode(receipt))
+            if transfer.payee == self.trust.issuer_key:
+                found.append(transfer)
+        return found
 
     def renew(self) -> int:
         """Exchange titles that have expired, grace included, for new ones; fen renewed."""
@@ -208,7 +221,6 @@ class BankLibrary:
                     self.add(title)
                     back += title.hi - title.lo
         self._db.all("UPDATE transfers SET receipt = ? WHERE seq = ?", receipt.encode(), seq)
-        payee = deposit.claims[0].payee
         outcomes = [outcome for result in receipt.results for outcome in result.outcomes]
         settled = sum(x.hi - x.lo for x in outcomes if x.state == o.SETTLED)
         amount = sum(claim.amount for claim in deposit.claims)
@@ -218,9 +230,14 @@ class BankLibrary:
                 f"Of {amount} fen only {settled} reached the payee; {back} came back to the bank.",
                 hint="Ask the center about the claims; pay the rest again.",
             )
+        return self._transfer(deposit, receipt)
+
+    def _transfer(self, deposit: o.Deposit, receipt: o.Receipt) -> Transfer:
         spent = tuple(
             tuple(self._title(item.title_id) for item in claim.inputs) for claim in deposit.claims
         )
+        amount = sum(claim.amount for claim in deposit.claims)
+        payee = deposit.claims[0].payee
         return Transfer(payee, amount, receipt.titles, deposit, receipt, spent)
 
     def _title(self, title_id: bytes) -> o.Title:

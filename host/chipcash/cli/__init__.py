@@ -3,19 +3,23 @@
 
 from __future__ import annotations
 
+import io
 import sys
-import traceback
 
 import click
 
 from chipcash import __version__
-from chipcash.cli.base import Group, start_logging
+from chipcash.cli.base import Root, start_logging
+
+COMMANDS = ("bank", "card", "center", "demo", "doctor", "evidence", "pos", "sim")
+"""Modules of this package with a command, or a group of commands, of that name."""
 
 
 @click.group(
-    cls=Group,
+    cls=Root,
+    modules=(__name__, COMMANDS),
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog='Shell completion: eval "$(_CHIPCASH_COMPLETE=bash_source chipcash)" (or zsh_source, fish_source).',
+    epilog='Completion: eval "$(_CHIPCASH_COMPLETE=bash_source chipcash)"; or zsh_source, fish_source.',
 )
 @click.version_option(__version__, prog_name="chipcash")
 @click.option("-v", "--verbose", count=True, help="Say more; -vvv shows the bytes on the link.")
@@ -25,23 +29,12 @@ def root(verbose: int) -> None:
 
 
 def main() -> None:
-    """Entry point of `chipcash`: no traceback reaches a user unless asked for with -vv."""
-    from chipcash.cli import bank, card, center, demo, doctor, evidence, pos, sim
-
-    for module in (bank, card, center, demo, doctor, evidence, pos, sim):
-        root.add_command(module.command)
-    try:
-        root(prog_name="chipcash")
-    except Exception as error:  # the last resort: what nobody foresaw
-        if any(argument.startswith("-vv") for argument in sys.argv):
-            traceback.print_exc()
-        click.echo(f"Error: chipcash has a fault: {type(error).__name__}: {error}", err=True)
-        click.echo(
-            "  What was stored before is safe; ask again to see whether it happened. "
-            "Please report it with the output of the same command after `chipcash -vv`.",
-            err=True,
-        )
-        sys.exit(70)
+    """Entry point of `chipcash`."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # What a locale, or a strange file name, cannot express must not end a command.
+            stream.reconfigure(errors="backslashreplace")
+    root(prog_name="chipcash")
 
 
 if __name__ == "__main__":

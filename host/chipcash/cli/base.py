@@ -2,26 +2,45 @@
 """What all commands share: `--json`, one way to print, one place where failures become text and exit code.
 
 A command returns a Report; nothing below prints. Prompts and progress go to stderr, so that output
-can be piped.
+can be piped. What only some commands need is imported where it is used: a till should not wait for it.
 """
 
 from __future__ import annotations
 
+import importlib
 import json
 import logging
+import os
 import sys
-from collections.abc import Iterator
+import traceback
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from datetime import datetime
+from itertools import takewhile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
-from rich.console import Console
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from chipcash.errors import ChipcashError
-from chipcash.transports import TRAFFIC
+from chipcash.transports import TRAFFIC, Connection, open_path
+from chipcash_wire import commands as c
 from chipcash_wire.tlv import WireError
+
+if TYPE_CHECKING:
+    from chipcash.card import Card
+    from chipcash.center.client import CenterClient
+    from chipcash.trust import Trust
+
+EXIT_FAILED = 1
+"""What has no exit code of its own, and answers that are a "no"."""
+EXIT_USAGE = 2
+EXIT_FAULT = 70
+"""A fault of this program (EX_SOFTWARE of sysexits.h)."""
+EXIT_INTERRUPTED = 130
+
+DEFAULT_CENTER = "http://127.0.0.1:8700"
 
 
 @dataclass
@@ -37,7 +56,10 @@ class Report:
 
 
 class Command(click.Command):
-    """A click command with `--json`, which prints its Report, or its failure, as one JSON object."""
+    """A click command with `--json`, which prints the Report that it returns.
+
+    A command that goes on after it has said what it has to say prints with show() and returns None.
+    """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -47,31 +69,11 @@ class Command(click.Command):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command and print what it returns."""
-        as_json = ctx.params.pop("as_json")
-        ctx.meta["json"] = as_json
-        try:
-            report: Report = super().invoke(ctx)
-        except ChipcashError as error:
-            if as_json:
-                click.echo(json.dumps(error.as_dict(), ensure_ascii=False))
-            else:
-                _complain(error.message, error.hint)
-            ctx.exit(error.exit_code)
-        except (WireError, OSError) as error:
-            message = _plain(error)
-            if as_json:
-                click.echo(
-                    json.dumps({"error": type(error).__name__, "message": message, "exit_code": 1})
-                )
-            else:
-                _complain(message, "")
-            ctx.exit(1)
-        if as_json:
-            click.echo(json.dumps(report.data, ensure_ascii=False))
-        else:
-            for line in report.lines:
-                click.echo(line)
-        ctx.exit(report.exit_code)
+        ctx.meta["json"] = ctx.params.pop("as_json")
+        report: Report | None = super().invoke(ctx)
+        if report is not None:
+            show(report)
+            ctx.exit(report.exit_code)
 
 
 class Group(click.Group):
@@ -81,18 +83,104 @@ class Group(click.Group):
     group_class = type
 
 
-def _plain(error: Exception) -> str:
-    if isinstance(error, OSError) and error.filename:
-        return f"{error.filename}: {error.strerror}"
-    if isinstance(error, WireError):
-        return f"These bytes are no chipcash object of the kind expected: {error}. Nothing was changed."
-    return str(error)
+class Root(Group):
+    """The group of all: its subcommands are modules, imported when asked for, and it ends the program.
+
+    modules: a package and the modules in it that each have a `command`; failures are told here, as text
+    or, with `--json`, as one JSON object.
+    """
+
+    def __init__(self, *args: Any, modules: tuple[str, Sequence[str]], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._package, self._names = modules
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names of the subcommands."""
+        return sorted(self._names)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import a subcommand."""
+        if cmd_name not in self._names:
+            return None
+        module = importlib.import_module(f"{self._package}.{cmd_name}")
+        command: click.Command = module.command
+        return command
+
+    def main(self, args: Sequence[str] | None = None, *more: Any, **options: Any) -> NoReturn:
+        """Run and exit. No traceback reaches a user unless asked for with -vv."""
+        words = list(sys.argv[1:] if args is None else args)
+        as_json = "--json" in takewhile(lambda word: word != "--", words)
+        options["standalone_mode"] = False
+        try:
+            code = super().main(words, *more, **options)
+        except Exception as error:
+            if any(word.startswith("-vv") for word in words):
+                traceback.print_exc()
+            code = _fail(error, as_json)
+        sys.exit(code)
 
 
-def _complain(message: str, hint: str) -> None:
-    click.echo(f"Error: {message}", err=True)
-    if hint:
-        click.echo(f"  {hint}", err=True)
+def show(report: Report) -> None:
+    """Print a report, as the command that is running was asked to."""
+    if click.get_current_context().meta["json"]:
+        click.echo(json.dumps(report.data))
+        return
+    for line in report.lines:
+        click.echo(_printable(line))
+
+
+def _fail(error: Exception, as_json: bool) -> int:
+    """Tell a failure; the exit code for it."""
+    told = _told(error)
+    if as_json:
+        click.echo(json.dumps(told))
+    elif isinstance(error, click.exceptions.NoArgsIsHelpError):
+        error.show()
+    else:
+        if isinstance(error, click.UsageError) and error.ctx is not None:
+            click.echo(error.ctx.get_usage(), err=True)
+        for line in str(told["message"]).splitlines():
+            click.echo(_printable(f"Error: {line}"), err=True)
+        for line in str(told["hint"]).splitlines():
+            click.echo(_printable(f"  {line}"), err=True)
+    code = told["exit_code"]
+    assert isinstance(code, int)
+    return code
+
+
+def _told(error: Exception) -> dict[str, object]:
+    """Any failure as the object that --json prints."""
+    if isinstance(error, ChipcashError):
+        return error.as_dict()
+    hint, code, name = "", EXIT_FAILED, type(error).__name__
+    if isinstance(error, click.Abort):
+        message = "Interrupted."
+        hint = "Nothing is lost: ask how it stands, and repeat it if it has not happened."
+        code, name = EXIT_INTERRUPTED, "Interrupted"
+    elif isinstance(error, click.ClickException):
+        message, code = error.format_message(), EXIT_USAGE
+        if isinstance(error, click.UsageError) and error.ctx is not None:
+            hint = f"Help: {error.ctx.command_path} --help"
+    elif isinstance(error, WireError):
+        message = f"These bytes are no chipcash object of the kind expected: {error}."
+        hint = "Nothing was changed."
+    elif isinstance(error, OSError):
+        where = f"{os.fsdecode(error.filename)}: " if error.filename is not None else ""
+        message = f"{where}{error.strerror or error}."
+        hint = "See that it is there, that you may use it, and that the disk has room; then repeat."
+    else:
+        message = f"chipcash has a fault: {name}: {error}"
+        hint = (
+            "What was stored before is safe; ask again to see whether it happened. "
+            "Please report it with the output of the same command after `chipcash -vv`."
+        )
+        code = EXIT_FAULT
+    return {"error": name, "message": message, "hint": hint, "exit_code": code, "facts": {}}
+
+
+def _printable(line: str) -> str:
+    """A line without control characters: cards and centers of others must not drive the terminal."""
+    return "".join(x if x.isprintable() else "\N{REPLACEMENT CHARACTER}" for x in line)
 
 
 def start_logging(verbosity: int) -> None:
@@ -105,17 +193,23 @@ def start_logging(verbosity: int) -> None:
 
 @contextmanager
 def progress(text: str) -> Iterator[None]:
-    """A spinner with the elapsed time on stderr while something takes long; silent where it is no terminal."""
+    """A spinner with the elapsed time on stderr while something takes long, if that is a terminal."""
     if not sys.stderr.isatty():
         yield
         return
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         bar.add_task(text)
         yield
 
 
-class Yuan(click.ParamType[int]):
+# Values ---------------------------------------------------------------------------------------------
+
+
+class Yuan(click.ParamType):  # type: ignore[type-arg]  # click 8.2 has none
     """An amount of money as people write it, `36.80` or `12`, taken as whole fen."""
 
     name = "yuan"
@@ -128,13 +222,38 @@ class Yuan(click.ParamType[int]):
         digits = whole + part.ljust(2, "0")
         if not digits.isascii() or not digits.isdigit() or len(part) > 2 or (point and not part):
             self.fail(f"{value!r} is no amount; write yuan like 36.80", param, ctx)
-        fen = int(digits)
+        fen = int(digits[:40])
         if not 0 < fen < 1 << 63:
             self.fail("the amount must be above zero and fit 63 bits of fen", param, ctx)
         return fen
 
 
+class Hex(click.ParamType):  # type: ignore[type-arg]
+    """A key or id as people copy it: so many bytes in hex. sizes: the lengths it may have, in bytes."""
+
+    name = "hex"
+
+    def __init__(self, *sizes: int) -> None:
+        self.sizes = sizes
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> bytes:
+        """The bytes."""
+        if isinstance(value, bytes):
+            return value
+        try:
+            data = bytes.fromhex(value)
+        except ValueError:
+            data = b""
+        if len(data) not in self.sizes or len(value) != 2 * len(data):
+            digits = " or ".join(str(2 * size) for size in self.sizes)
+            self.fail(f"{value!r} is not {digits} digits of hex", param, ctx)
+        return data
+
+
 YUAN = Yuan()
+KEY = Hex(33)
 
 
 def yuan(fen: int) -> str:
@@ -142,13 +261,111 @@ def yuan(fen: int) -> str:
     return f"{fen // 100}.{fen % 100:02d}"
 
 
-def ask_pin(prompt: str = "PIN") -> bytes:
-    """A PIN from the terminal, unseen, or from CHIPCASH_PIN for scripts; ASCII digits."""
-    import os
+def when(seconds: int) -> str:
+    """A time as people read it: ISO 8601, local."""
+    try:
+        return datetime.fromtimestamp(seconds).astimezone().isoformat(" ", "seconds")
+    except (ValueError, OverflowError, OSError):  # objects hold times up to the year 36812
+        return f"{seconds} s after 1970"
 
-    text = os.environ.get("CHIPCASH_PIN") if prompt == "PIN" else None
-    if text is None:
-        text = click.prompt(prompt, hide_input=True, err=True, type=str)
-    if not text.isascii() or not text.isdigit():
-        raise click.UsageError("A PIN or PUK has digits only.")
-    return text.encode()
+
+def table(rows: Sequence[tuple[str, str]]) -> list[str]:
+    """Lines of names and values, the values below each other."""
+    width = max((len(name) for name, _ in rows), default=0) + 2
+    return [f"{name + ':':{width}}{value}" for name, value in rows]
+
+
+def ask_pin(
+    what: str = "PIN",
+    variable: str = "CHIPCASH_PIN",
+    *,
+    new: bool = False,
+    digits: tuple[int, int] = (c.PIN_MIN, c.PIN_MAX),
+) -> str:
+    """A PIN or PUK from the terminal, unseen, or for scripts from an environment variable.
+
+    new: ask twice; digits: least and most. What cannot be right is refused before it costs a try.
+    """
+    code = os.environ.get(variable)
+    if code is None:
+        code = str(click.prompt(what, hide_input=True, err=True, confirmation_prompt=new))
+    least, most = digits
+    if not code.isascii() or not code.isdigit() or not least <= len(code) <= most:
+        count = str(least) if least == most else f"{least} to {most}"
+        raise click.UsageError(f"A {what} has {count} digits.")
+    return code
+
+
+# Options that several commands have -------------------------------------------------------------------
+
+card_path = click.argument("path", envvar="CHIPCASH_CARD", default="pcsc:", metavar="[CARD]")
+
+wait_option = click.option(
+    "--wait",
+    type=click.FloatRange(min=0),
+    default=10,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long to wait for a card on the reader.",
+)
+
+pin_option = click.option(
+    "--pin", "with_pin", is_flag=True, help="Ask for the card's PIN (or take it from CHIPCASH_PIN)."
+)
+
+network_option = click.option(
+    "--network",
+    "network_file",
+    envvar="CHIPCASH_NETWORK",
+    show_envvar=True,
+    required=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="The network's public file, network.ccn: what is trusted.",
+)
+
+center_option = click.option(
+    "--center",
+    "url",
+    envvar="CHIPCASH_CENTER",
+    show_envvar=True,
+    default=DEFAULT_CENTER,
+    show_default=True,
+    metavar="URL",
+    help="Where the registration center is.",
+)
+
+home_option = click.option(
+    "--home",
+    "directory",
+    envvar="CHIPCASH_HOME",
+    show_envvar=True,
+    required=True,
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="The network's home directory, which holds its keys.",
+)
+
+
+def connection_at(path: str, wait: float) -> Connection:
+    """The card at a path, waited for; a context manager."""
+    with progress(f"Waiting for a card at {path}"):
+        return open_path(path, wait=wait)
+
+
+@contextmanager
+def card_at(path: str, wait: float, pin: str | None = None) -> Iterator[Card]:
+    """The card at a path, its application selected; with a PIN in a PIN session."""
+    from chipcash.card import Card
+
+    with connection_at(path, wait) as connection:
+        card = Card(connection)
+        card.select()
+        if pin is not None:
+            card.verify_pin(pin)
+        yield card
+
+
+def center_at(url: str, trust: Trust) -> CenterClient:
+    """A client of the registration center at a URL; a context manager."""
+    from chipcash.center.client import CenterClient
+
+    return CenterClient(url, trust)

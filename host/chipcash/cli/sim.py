@@ -12,11 +12,17 @@ from pathlib import Path
 
 import click
 
-from chipcash.cli.base import Group, Report
-from chipcash.errors import ChipcashError
+from chipcash.cli.base import EXIT_FAILED, Group, Report, progress
+from chipcash.errors import ChipcashError, TransportError
+from chipcash.transports import pcsc
 from chipcash_sim import emulator, pcscd
 
 _RUNTIME = click.Choice(["cpython", "micropython"])
+_SHOWN_S = 10.0
+"""How long PC/SC may take to see a card: it looks every 400 ms, but machines can be busy."""
+_UNSEEN_S = 1.0
+"""How long a card gets to fail where PC/SC cannot be asked."""
+_LOOK_S = 0.05
 
 
 class SimError(ChipcashError):
@@ -83,22 +89,29 @@ def run(
         cut_before=cut_before,
         cut_after=cut_after,
     )
+    faulty = cut_write is not None or cut_before or cut_after
+    others = _occupied()
     card.insert(port, host)
-    time.sleep(0.3)
-    if not card.alive and cut_write is None:
-        raise SimError(
-            f"No virtual reader answers at {host} port {port}.",
-            hint="Start pcscd with vsmartcard-vpcd, or use `chipcash sim exec`.",
-        )
-    click.echo(f"{image} is in the reader ({runtime}). Ctrl-C takes it out.", err=True)
+    shown: str | None = None
     try:
+        with progress(f"Putting {image} into the reader at {host} port {port}"):
+            shown = _wait_until_shown(card, others)
+        if card.alive:
+            where = f"the reader “{shown}”" if shown else f"the reader at {host} port {port}"
+            click.echo(f"{image} is in {where} ({runtime}). Ctrl-C takes it out.", err=True)
         while card.alive:
-            time.sleep(0.1)
-        reason = "power cut, or reader gone"
+            time.sleep(_LOOK_S)
+        reason = "the power was cut, or the reader is gone"
     except KeyboardInterrupt:
         reason = "removed"
-    card.remove()
-    return Report({"image": str(image), "ended": reason}, [f"{image}: {reason}"])
+    finally:
+        card.remove()
+    if shown is None and reason != "removed" and not faulty:
+        raise SimError(
+            f"No virtual reader took the card at {host} port {port}.",
+            hint="Start pcscd with vsmartcard-vpcd, or use `chipcash sim exec`.",
+        )
+    return Report({"image": str(image), "reader": shown, "ended": reason}, [f"{image}: {reason}"])
 
 
 @command.command("exec", context_settings={"ignore_unknown_options": True})
@@ -131,7 +144,9 @@ def execute(images: tuple[Path, ...], runtime: str, program: tuple[str, ...]) ->
         "--",
         *inner,
     ]
-    process = subprocess.Popen(outer)
+    # With --json standard output is the one object's.
+    as_json = click.get_current_context().meta["json"]
+    process = subprocess.Popen(outer, stdout=sys.stderr if as_json else None)
     try:
         code = process.wait()
     except KeyboardInterrupt:
@@ -147,10 +162,34 @@ def inside(arguments: list[str]) -> int:
     ports = [int(port) for port in os.environ["CHIPCASH_VPCD_PORTS"].split(",")]
     cards = [emulator.Card(image, runtime) for image in images]
     try:
-        for card, port in zip(cards, ports, strict=False):
+        for card, port in zip(cards, ports, strict=True):
+            others = _occupied()
             card.insert(port)
-        time.sleep(1.0)  # pcscd looks for cards every 400 ms
+            if _wait_until_shown(card, others) is None and not card.alive:
+                print(f"{card.image} did not stay in its reader.", file=sys.stderr)
+                return EXIT_FAILED
         return subprocess.run(program, check=False).returncode
+    except OSError as error:
+        print(f"{program[0]}: {error.strerror}", file=sys.stderr)
+        return 127 if isinstance(error, FileNotFoundError) else 126
     finally:
         for card in cards:
             card.remove()
+
+
+def _occupied() -> set[str] | None:
+    """Readers that hold a card, None where PC/SC cannot be asked."""
+    try:
+        return set(pcsc.occupied_readers())
+    except TransportError:
+        return None
+
+
+def _wait_until_shown(card: emulator.Card, others: set[str] | None) -> str | None:
+    """The reader, none of others, in which PC/SC shows the card; None if it does not, or cannot tell."""
+    deadline = time.monotonic() + (_UNSEEN_S if others is None else _SHOWN_S)
+    while card.alive and time.monotonic() < deadline:
+        if others is not None and (new := (_occupied() or set()) - others):
+            return new.pop()
+        time.sleep(_LOOK_S)
+    return None

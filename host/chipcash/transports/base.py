@@ -15,7 +15,12 @@ TRAFFIC = 5
 logging.addLevelName(TRAFFIC, "TRAFFIC")
 
 _SECRET_DATA = frozenset(
-    (commands.INS_VERIFY, commands.INS_CHANGE_REFERENCE_DATA, commands.INS_RESET_RETRY_COUNTER)
+    (
+        commands.INS_VERIFY,
+        commands.INS_CHANGE_REFERENCE_DATA,
+        commands.INS_RESET_RETRY_COUNTER,
+        commands.INS_STORE_DATA,
+    )
 )
 
 

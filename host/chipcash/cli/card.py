@@ -1,0 +1,331 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`chipcash card`: what its holder, or the counter of a bank, does with a card."""
+
+from __future__ import annotations
+
+import secrets
+from pathlib import Path
+from typing import Any
+
+import click
+
+from chipcash.cli.base import (
+    Group,
+    Report,
+    ask_pin,
+    card_at,
+    card_path,
+    center_at,
+    center_option,
+    home_option,
+    network_option,
+    pin_option,
+    progress,
+    table,
+    wait_option,
+    when,
+    yuan,
+)
+from chipcash.clock import system_clock
+from chipcash.errors import LinkLostError
+from chipcash.trust import Trust, object_id
+from chipcash_wire import commands as c
+from chipcash_wire import objects as o
+
+_LIFE = {o.LIFE_BLANK: "blank", o.LIFE_KEYED: "keyed", o.LIFE_PERSONALISED: "personalised"}
+_SUITES = {number: name for name, number in o.SUITES.items()}
+_PUK = (c.PUK_SIZE, c.PUK_SIZE)
+
+
+@click.group("card", cls=Group)
+def command() -> None:
+    """Cards: look at one, synchronise it, personalise it.
+
+    CARD is a path: `pcsc:` the first reader with a card, `pcsc:NAME` that reader, `sim:IMAGE` an emulated
+    card. Without it, that of CHIPCASH_CARD, or `pcsc:`.
+    """
+
+
+@command.command("info")
+@card_path
+@pin_option
+@wait_option
+def info(path: str, with_pin: bool, wait: float) -> Report:
+    """What a card is: life, key, certificate, limits; its balance only with the PIN."""
+    pin = ask_pin() if with_pin else None
+    with card_at(path, wait, pin) as card:
+        found = card.info()
+        personal = found.lifecycle == o.LIFE_PERSONALISED
+        certificate = card.certificate() if personal else None
+        risk = card.risk() if personal else None
+    life = _LIFE.get(found.lifecycle, str(found.lifecycle))
+    build = found.build.decode("ascii", "replace")
+    data: dict[str, Any] = {
+        "life": life,
+        "build": build,
+        "pin_tries": found.pin_tries,
+        "counter": found.counter,
+        "time": found.time,
+        "spent_fen": found.spent,
+        "payments": found.payments,
+        "balance_fen": found.balance,
+    }
+    rows = [("life", life), ("build", build)]
+    if certificate is not None and risk is not None:
+        data |= {**_certificate(certificate), **_limits(risk)}
+        rows += [
+            *_certificate_rows(certificate),
+            ("newest time", when(found.time)),
+            (
+                "limits",
+                f"{yuan(risk.per_payment)} yuan a payment, {yuan(risk.pin_free)} without the PIN",
+            ),
+            (
+                "offline",
+                f"{yuan(found.spent)} of {yuan(risk.cumulative)} yuan, "
+                f"{found.payments} of {risk.count} payments since the last synchronisation",
+            ),
+            ("payments ever", str(found.counter)),
+            ("PIN tries left", str(found.pin_tries)),
+        ]
+    if found.balance is not None:
+        rows.append(("balance", f"{yuan(found.balance)} yuan"))
+    return Report(data, table(rows))
+
+
+@command.command("titles")
+@card_path
+@wait_option
+def titles(path: str, wait: float) -> Report:
+    """The money on a card, title by title. Asks for the PIN."""
+    with card_at(path, wait, ask_pin()) as card:
+        records = list(card.titles())
+    found = [
+        {
+            "serial": record.title.serial.hex(),
+            "epoch": record.title.epoch,
+            "lo": record.lo,
+            "hi": record.title.hi,
+            "fen": record.title.hi - record.lo,
+            "expiry": record.title.expiry,
+        }
+        for record in records
+    ]
+    total = sum(record.title.hi - record.lo for record in records)
+    lines = [
+        f"{yuan(record.title.hi - record.lo):>12} yuan  fen {record.lo} to {record.title.hi} of coin "
+        f"{record.title.serial.hex()}, good until {when(record.title.expiry)}"
+        for record in records
+    ]
+    lines.append(f"{yuan(total):>12} yuan in all")
+    return Report({"balance_fen": total, "titles": found}, lines)
+
+
+@command.command("log")
+@card_path
+@wait_option
+def log(path: str, wait: float) -> Report:
+    """The last payments that a card remembers, the last one first. Asks for the PIN."""
+    with card_at(path, wait, ask_pin()) as card:
+        claims = [payment.claim for payment in card.payments()]
+    found = [
+        {
+            "counter": claim.counter,
+            "amount_fen": claim.amount,
+            "payee": claim.payee.hex(),
+            "time": claim.time,
+            "deadline": claim.deadline,
+            "claim_id": object_id(claim).hex(),
+        }
+        for claim in claims
+    ]
+    lines = [
+        f"{when(claim.time)}  {yuan(claim.amount):>10} yuan to {claim.payee.hex()} (number {claim.counter})"
+        for claim in claims
+    ]
+    return Report({"payments": found}, lines or ["This card has not paid yet."])
+
+
+@command.command("check")
+@card_path
+@network_option
+@wait_option
+def check(path: str, network_file: Path, wait: float) -> Report:
+    """Have a card prove that it is a certified card of this network."""
+    from chipcash.cardholder import genuine
+
+    trust = Trust.load(network_file)
+    with card_at(path, wait) as card:
+        _, certificate = genuine(card, trust, secrets.token_bytes(16))
+    expired = certificate.expiry <= system_clock()
+    verdict = "Genuine: the card holds the key that this network certified."
+    if expired:
+        verdict += " But its certificate has expired, so no terminal takes it."
+    return Report(
+        {"genuine": True, "expired": expired, **_certificate(certificate)},
+        [verdict, *table(_certificate_rows(certificate))],
+    )
+
+
+@command.command("sync")
+@card_path
+@network_option
+@center_option
+@pin_option
+@wait_option
+def sync(path: str, network_file: Path, url: str, with_pin: bool, wait: float) -> Report:
+    """Synchronise a card: renew its limits, bring the money that is its own.
+
+    With the PIN, also what its last payments left with terminals that never deposited it.
+    """
+    from chipcash.cardholder import synchronise
+    from chipcash.center.errors import CenterRefused
+
+    trust = Trust.load(network_file)
+    pin = ask_pin() if with_pin else None
+    with card_at(path, wait, pin) as card, center_at(url, trust) as center:
+        with progress(f"Synchronising with {url}"):
+            done = synchronise(card, center, trust)
+        balance = card.info().balance
+    data = {
+        "loaded": len(done.loaded),
+        "loaded_fen": done.loaded_fen,
+        "reclaimed_fen": done.reclaimed_fen,
+        "limits_renewed": done.limits_renewed,
+        "refused": done.refused,
+        "left": done.left,
+        "balance_fen": balance,
+    }
+    lines = []
+    if done.loaded:
+        lines.append(
+            f"The card got {yuan(done.loaded_fen)} yuan, of which {yuan(done.reclaimed_fen)} came back."
+        )
+    else:
+        lines.append("There was no money to bring.")
+    if done.left:
+        lines.append(
+            f"{done.left} more titles found no room on the card: spend, then synchronise again."
+        )
+    lines.append(
+        "Its limits are renewed."
+        if done.limits_renewed
+        else f"Its limits are not renewed: {done.refused}"
+    )
+    if balance is not None:
+        lines.append(f"Its balance is {yuan(balance)} yuan.")
+    return Report(data, lines, exit_code=0 if done.limits_renewed else CenterRefused.exit_code)
+
+
+@command.command("personalise")
+@card_path
+@home_option
+@center_option
+@click.option(
+    "--tier",
+    type=click.IntRange(1, 4),
+    default=4,
+    show_default=True,
+    help="How well the holder is known: 1 best, with the highest limits.",
+)
+@click.option(
+    "--form",
+    type=click.Choice(o.FORMS[1:]),
+    default=o.FORMS[o.FORM_IC_CARD],
+    show_default=True,
+    help="What kind of card it is.",
+)
+@wait_option
+def personalise_card(
+    path: str, directory: Path, url: str, tier: int, form: str, wait: float
+) -> Report:
+    """Make a blank card a card of a network. Asks for its new PIN; shows its PUK, this once."""
+    from chipcash.bank.cards import new_puk, personalise
+    from chipcash.center.service import Home
+
+    home = Home(directory)
+    trust, authority = home.trust(), home.authority()
+    pin, puk = ask_pin("new PIN", "CHIPCASH_PIN", new=True), new_puk()
+    with card_at(path, wait) as card, center_at(url, trust) as center:
+        try:
+            certificate = personalise(
+                card,
+                authority,
+                center,
+                trust,
+                pin=pin,
+                puk=puk,
+                tier=tier,
+                form=o.FORMS.index(form),
+            )
+        except LinkLostError:
+            # The card may have it all the same, and then nobody would ever know its PUK.
+            click.echo(f"If `chipcash card info` says personalised, its PUK is {puk}.", err=True)
+            raise
+    return Report(
+        {"puk": puk, **_certificate(certificate)},
+        [
+            "The card is personalised.",
+            *table(_certificate_rows(certificate)),
+            f"Its PUK is {puk}. Write it down: it is shown this once and stored nowhere else.",
+        ],
+    )
+
+
+@command.command("change-pin")
+@card_path
+@wait_option
+def change_pin(path: str, wait: float) -> Report:
+    """Change a card's PIN (for scripts: CHIPCASH_PIN and CHIPCASH_NEW_PIN)."""
+    old = ask_pin()
+    new = ask_pin("new PIN", "CHIPCASH_NEW_PIN", new=True)
+    with card_at(path, wait) as card:
+        card.change_pin(old, new)
+    return Report({"changed": True}, ["The PIN is changed."])
+
+
+@command.command("unblock")
+@card_path
+@wait_option
+def unblock(path: str, wait: float) -> Report:
+    """Set a new PIN with the PUK (for scripts: CHIPCASH_PUK and CHIPCASH_NEW_PIN)."""
+    puk = ask_pin("PUK", "CHIPCASH_PUK", digits=_PUK)
+    new = ask_pin("new PIN", "CHIPCASH_NEW_PIN", new=True)
+    with card_at(path, wait) as card:
+        card.unblock_pin(puk, new)
+    return Report({"unblocked": True}, ["The new PIN is set."])
+
+
+def _certificate(certificate: o.Certificate) -> dict[str, Any]:
+    return {
+        "key": certificate.subject.hex(),
+        "network": certificate.header[:4].hex(),
+        "suite": _SUITES[o.suite_of(certificate)],
+        "tier": certificate.tier,
+        "form": o.FORMS[certificate.form or 0],
+        "certificate_expiry": certificate.expiry,
+    }
+
+
+def _certificate_rows(certificate: o.Certificate) -> list[tuple[str, str]]:
+    network = certificate.header[:4]
+    return [
+        ("key", certificate.subject.hex()),
+        ("network", f"{network.decode('latin-1')} ({network.hex()}), {_SUITES[o.suite_of(certificate)]}"),
+        ("card", f"{o.FORMS[certificate.form or 0]}, tier {certificate.tier}"),
+        ("certificate", f"good until {when(certificate.expiry)}"),
+    ]  # fmt: skip
+
+
+def _limits(risk: o.RiskParameters) -> dict[str, Any]:
+    return {
+        "limits": {
+            "per_payment_fen": risk.per_payment,
+            "pin_free_fen": risk.pin_free,
+            "cumulative_fen": risk.cumulative,
+            "count": risk.count,
+            "window": risk.window,
+            "horizon": risk.horizon,
+            "sequence": risk.sequence,
+        }
+    }

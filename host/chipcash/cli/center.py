@@ -1,0 +1,272 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`chipcash center`: run the registration center of a home directory, and ask one questions."""
+
+from __future__ import annotations
+
+import re
+import signal
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import click
+
+from chipcash.center import service
+from chipcash.center.client import CenterClient
+from chipcash.center.errors import LedgerError
+from chipcash.center.ledger import Center
+from chipcash.cli.base import (
+    KEY,
+    Group,
+    Hex,
+    Report,
+    center_at,
+    center_option,
+    home_option,
+    network_option,
+    progress,
+    show,
+    table,
+    when,
+    yuan,
+)
+from chipcash.trust import Trust
+from chipcash_wire import objects as o
+
+_REASONS = {o.REASON_REPEAT_PAYMENT: "repeat payment", o.REASON_LOST: "lost"}
+
+
+@click.group("center", cls=Group)
+def command() -> None:
+    """The registration center: run one, ask one."""
+
+
+@command.command("init")
+@click.argument("directory", type=click.Path(file_okay=False, path_type=Path))
+@click.option("--suite", type=click.Choice(["p256", "gm"]), default="p256", show_default=True)
+@click.option(
+    "--network-id",
+    default="TEST",
+    show_default=True,
+    help="4 characters, or 8 digits of hex; test networks begin with T.",
+)
+def init(directory: Path, suite: str, network_id: str) -> Report:
+    """Make a network: keys of all institutions, its public file, an empty ledger."""
+    home = service.init(directory, suite, _network(network_id))
+    trust = home.trust()
+    data = {
+        "directory": str(directory),
+        "network_file": str(home.network_file),
+        "network": trust.network.hex(),
+        "suite": suite,
+        "certification_key": trust.certification_key.hex(),
+        "issuer_key": trust.issuer_key.hex(),
+        "center_key": trust.center_key.hex(),
+        "bank_key": home.key("bank").public.hex(),
+    }
+    lines = [
+        f"{directory} is the home of the network {network_id}, suite {suite}.",
+        f"Give {home.network_file} to everybody; keep the .key files and the databases to yourself.",
+        f"Start its center: chipcash center serve --home {directory}",
+    ]
+    return Report(data, lines)
+
+
+@command.command("serve")
+@home_option
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8700,
+    show_default=True,
+    help="Port; 0 takes a free one.",
+)
+def serve(directory: Path, host: str, port: int) -> None:
+    """Run the center until Ctrl-C. Prints its URL once it answers."""
+    # As a service manager ends it: like Ctrl-C, with everything closed and exit code 0.
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with _ledger(directory) as center:
+            server = service.Service(center, host, port)
+            show(Report({"url": server.url}, [f"The registration center is at {server.url}"]))
+            server.run()
+    except KeyboardInterrupt:
+        pass
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@command.command("accounts")
+@network_option
+@center_option
+def accounts(network_file: Path, url: str) -> Report:
+    """What was issued, is live, is redeemed; and who owns how much."""
+    with _center(network_file, url) as center:
+        data = center.accounts()
+    lines = table(
+        [
+            ("issued", f"{yuan(data['issued_fen'])} yuan"),
+            ("live", f"{yuan(data['live_fen'])} yuan"),
+            ("redeemed", f"{yuan(data['redeemed_fen'])} yuan"),
+            *((f"  {owner}", f"{yuan(fen)} yuan") for owner, fen in data["owners"].items()),
+        ]
+    )
+    return Report(data, lines)
+
+
+@command.command("coin")
+@click.argument("serial", type=Hex(16))
+@network_option
+@center_option
+def coin(serial: bytes, network_file: Path, url: str) -> Report:
+    """A coin's owners now, and its whole life."""
+    with _center(network_file, url) as center:
+        data = center.coin(serial)
+    lines = [f"Coin {data['serial']} of {yuan(data['amount_fen'])} yuan", "Now:"]
+    for part in data["partition"]:
+        owner = f"of {part['owner']}" if part["owner"] else part["state"]
+        lines.append(f"  fen {part['lo']} to {part['hi']} {owner}")
+    lines.append("Its life:")
+    for event in data["history"]:
+        to = f" to {event['to']}" if event["to"] else ""
+        lines.append(
+            f"  {when(event['time'])}  {event['event']} fen {event['lo']} to {event['hi']}{to}"
+        )
+    return Report(data, lines)
+
+
+@command.command("claim")
+@click.argument("claim_id", type=Hex(32))
+@network_option
+@center_option
+def claim(claim_id: bytes, network_file: Path, url: str) -> Report:
+    """What became of a claim: settled or not, who bears a loss, evidence."""
+    with _center(network_file, url) as center:
+        data = center.claim(claim_id)
+    lines = table(
+        [
+            ("amount", f"{yuan(data['amount_fen'])} yuan"),
+            ("payer", data["payer"]),
+            ("payee", data["payee"]),
+            ("registered", when(data["registered"])),
+        ]
+    )
+    for outcome in data["outcomes"]:
+        reclaimed = ", reclaimed since" if outcome["reclaimed"] else ""
+        lines.append(
+            f"  fen {outcome['lo']} to {outcome['hi']} of title {outcome['title_id']}: "
+            f"{outcome['state']}{reclaimed}"
+        )
+    loss = data["loss"]
+    if loss["guarantee_fund_fen"] or loss["payee_fen"]:
+        lines.append(
+            f"The guarantee fund bears {yuan(loss['guarantee_fund_fen'])} yuan of the loss, "
+            f"the payee {yuan(loss['payee_fen'])}."
+        )
+    lines += [f"Evidence: {digest}" for digest in data["evidence"]]
+    return Report(data, lines)
+
+
+@command.command("blacklist")
+@click.option(
+    "--since",
+    type=click.IntRange(0, (1 << 32) - 1),
+    default=0,
+    show_default=True,
+    help="Only entries after this number.",
+)
+@network_option
+@center_option
+def blacklist(since: int, network_file: Path, url: str) -> Report:
+    """Keys that nobody should accept, and why."""
+    with _center(network_file, url) as center:
+        entries, signed_time = center.blacklist(since)
+    data = {
+        "time": signed_time.time,
+        "sequence": signed_time.sequence,
+        "entries": [
+            {
+                "sequence": entry.sequence,
+                "key": entry.subject.hex(),
+                "reason": _REASONS.get(entry.reason, str(entry.reason)),
+                "time": entry.time,
+                "evidence": None if entry.digest is None else entry.digest.hex(),
+            }
+            for entry in entries
+        ],
+    }
+    lines = []
+    for entry in entries:
+        reason = _REASONS.get(entry.reason, str(entry.reason))
+        proof = f", evidence {entry.digest.hex()}" if entry.digest is not None else ""
+        lines.append(
+            f"{entry.sequence:>4}  {when(entry.time)}  {entry.subject.hex()} {reason}{proof}"
+        )
+    lines.append(f"{len(entries)} entries, as of {when(signed_time.time)}")
+    return Report(data, lines)
+
+
+@command.command("check")
+@home_option
+def check(directory: Path) -> Report:
+    """Prove from the ledger's file that no fen is missing and none is there twice."""
+    with _ledger(directory) as center, progress("Checking every coin"):
+        center.check()
+        totals = center.accounts()
+    data = {"conserved": True, **{name: fen for name, fen in totals.items() if name != "owners"}}
+    return Report(
+        data,
+        [
+            f"Conserved: {yuan(totals['issued_fen'])} yuan issued = {yuan(totals['live_fen'])} live "
+            f"+ {yuan(totals['redeemed_fen'])} redeemed, each fen of each coin once."
+        ],
+    )
+
+
+@command.command("block")
+@click.argument("key", type=KEY)
+@home_option
+def block(key: bytes, directory: Path) -> Report:
+    """Put the KEY of a lost card on the blacklist. There is no way back."""
+    with _ledger(directory) as center:
+        center.block(key)
+        sequence = center.signed_time().sequence
+    return Report(
+        {"key": key.hex(), "sequence": sequence},
+        [f"{key.hex()} is on the blacklist; tills refuse it from their next synchronisation on."],
+    )
+
+
+def _network(text: str) -> bytes:
+    """A network id from its 4 characters or 8 digits of hex."""
+    if re.fullmatch("[0-9a-fA-F]{8}", text):
+        return bytes.fromhex(text)
+    if len(text) == 4 and text.isascii() and text.isprintable():
+        return text.encode()
+    raise click.BadParameter(
+        f"{text!r} is not 4 characters or 8 digits of hex", param_hint="--network-id"
+    )
+
+
+@contextmanager
+def _center(network_file: Path, url: str) -> Iterator[CenterClient]:
+    with center_at(url, Trust.load(network_file)) as client, progress(f"Asking {url}"):
+        yield client
+
+
+@contextmanager
+def _ledger(directory: Path) -> Iterator[Center]:
+    """The center of a home directory, over a ledger that is there."""
+    home = service.Home(directory)
+    home.trust()  # says what is wrong where there is no network at all
+    ledger = directory / "ledger.db"
+    if not ledger.is_file():
+        # An empty one in its place would take every coin for new.
+        raise LedgerError(
+            f"The ledger {ledger} is missing; no new one was begun over it.",
+            hint="Restore its newest backup.",
+            path=str(ledger),
+        )
+    with closing(home.center()) as center:
+        yield center

@@ -1,0 +1,483 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`chipcash pos`: a merchant's till: charge offline, synchronise, see what is verified, spend it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import click
+
+from chipcash.card import PinError
+from chipcash.center.errors import CenterUnreachable
+from chipcash.cli.base import (
+    KEY,
+    YUAN,
+    Group,
+    Hex,
+    Report,
+    ask_pin,
+    card_path,
+    center_at,
+    center_option,
+    connection_at,
+    network_option,
+    pin_option,
+    progress,
+    table,
+    when,
+    yuan,
+)
+from chipcash.clock import DAY
+from chipcash.pos import (
+    AnswerLost,
+    Charge,
+    OpenRequest,
+    Payment,
+    PaymentState,
+    Pos,
+    PosError,
+    Transfer,
+)
+from chipcash.terminal import Policy
+from chipcash.trust import Trust
+from chipcash_wire import commands as c
+
+_PENDING = "Pending Repeat Payment Verification"
+
+_pos_option = click.option(
+    "--pos",
+    "directory",
+    envvar="CHIPCASH_POS",
+    show_envvar=True,
+    required=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    help="The till's directory.",
+)
+_other_center_option = click.option(
+    "--center", "url", metavar="URL", help="Another center URL than the one the till was made with."
+)
+_request_option = click.option(
+    "--request", type=Hex(16), metavar="NONCE", help="Which open request; by default the newest."
+)
+_reference_option = click.option(
+    "--reference",
+    metavar="TEXT",
+    help="Your name for this order: given again, it is the same order and paid once.",
+)
+_wait_option = click.option(
+    "--wait",
+    type=click.FloatRange(min=0),
+    default=60,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long to wait for the customer's card.",
+)
+
+
+@click.group("pos", cls=Group)
+def command() -> None:
+    """A merchant's till: charge cards offline, settle online.
+
+    Amounts are yuan. What is charged offline is Pending Repeat Payment Verification until `sync` has had
+    it verified; only verified money can be spent, refunded or redeemed.
+    """
+
+
+@command.command("init")
+@click.argument("directory", type=click.Path(file_okay=False, path_type=Path))
+@network_option
+@center_option
+def init(directory: Path, network_file: Path, url: str) -> Report:
+    """Make a till in a new directory. Synchronise it before its first charge."""
+    with Pos.init(directory, Trust.load(network_file), url) as pos:
+        key = pos.public.hex()
+    return Report(
+        {"directory": str(directory), "key": key, "center": url},
+        [f"{directory} is a till; its key, to which money is paid, is {key}."],
+    )
+
+
+@command.command("charge")
+@click.argument("amount", type=YUAN)
+@card_path
+@_pos_option
+@pin_option
+@click.option(
+    "--fresh", is_flag=True, help="Another customer: repeat no open request of this amount."
+)
+@_wait_option
+def charge(
+    amount: int, path: str, directory: Path, with_pin: bool, fresh: bool, wait: float
+) -> Report:
+    """Take AMOUNT from a card. Needs no network.
+
+    If an answer to the same amount was lost before, that very request is repeated: nothing is paid twice.
+    """
+    pin = ask_pin() if with_pin else None
+    with Pos(directory) as pos:
+        opened = {request.nonce for request in pos.open_requests()}
+        with connection_at(path, wait) as connection, _pin_hint(with_pin):
+            payment = pos.charge(connection, amount, pin=pin, fresh=fresh)
+    return _paid(payment, repeated=payment.nonce in opened)
+
+
+@command.command("retry")
+@card_path
+@_pos_option
+@_request_option
+@pin_option
+@_wait_option
+def retry(path: str, directory: Path, request: bytes | None, with_pin: bool, wait: float) -> Report:
+    """Repeat a request whose answer was lost, with the same card."""
+    pin = ask_pin() if with_pin else None
+    with (
+        Pos(directory) as pos,
+        connection_at(path, wait) as connection,
+        _pin_hint(with_pin),
+    ):
+        payment = pos.retry(connection, request, pin=pin)
+    return _paid(payment, repeated=True)
+
+
+@command.command("give-up")
+@_pos_option
+@_request_option
+def give_up(directory: Path, request: bytes | None) -> Report:
+    """Give an open request up: what a card has paid for it goes back to the customer."""
+    with Pos(directory) as pos:
+        void = pos.give_up(request)
+    if void is None:
+        return Report({"voided": False}, ["No card has paid that request: nothing was to give up."])
+    return Report(
+        {"voided": True, "nonce": void.nonce.hex(), "amount_fen": void.amount},
+        [f"The request of {yuan(void.amount)} yuan is given up; `chipcash pos sync` sends the void."],
+    )  # fmt: skip
+
+
+@command.command("last")
+@_pos_option
+def last(directory: Path) -> Report:
+    """Did the last payment succeed? Exit code 0 yes, 1 no, 13 nobody here knows."""
+    with Pos(directory) as pos:
+        found = pos.last()
+    if found is None:
+        raise PosError("There never was a payment at this till.", hint="Charge a card.")
+    data = {
+        "paid": found.paid,
+        "request": _request(found.request),
+        "payment": None if found.payment is None else _payment(found.payment),
+    }
+    amount = f"{yuan(found.request.amount)} yuan at {when(found.request.time)}"
+    return Report(data, _verdict(found, amount), exit_code=_LAST_CODES[found.paid])
+
+
+_LAST_CODES = {True: 0, False: 1, None: AnswerLost.exit_code}
+
+
+@command.command("list")
+@_pos_option
+@click.option(
+    "--state",
+    type=click.Choice([str(state) for state in PaymentState], case_sensitive=False),
+    help="Only payments in this state.",
+)
+def list_payments(directory: Path, state: str | None) -> Report:
+    """Received payments, the newest first."""
+    with Pos(directory) as pos:
+        payments = pos.payments(None if state is None else PaymentState(state))
+    lines = [_payment_line(payment) for payment in payments]
+    return Report(
+        {"payments": [_payment(payment) for payment in payments]}, lines or ["No payments."]
+    )
+
+
+@command.command("requests")
+@_pos_option
+def requests(directory: Path) -> Report:
+    """Open requests: a card may have paid them without an answer here."""
+    with Pos(directory) as pos:
+        found = pos.open_requests()
+    lines = [
+        f"{when(request.time)}  {yuan(request.amount):>10} yuan  {request.nonce.hex()}"
+        + (f"  refused: {request.refused}" if request.refused else "")
+        for request in found
+    ]
+    return Report(
+        {"requests": [_request(request) for request in found]}, lines or ["No open requests."]
+    )
+
+
+@command.command("balance")
+@_pos_option
+def balance(directory: Path) -> Report:
+    """What is verified, and apart from it what is pending, until when it has to be deposited."""
+    with Pos(directory) as pos:
+        found = pos.balance()
+        key = pos.public.hex()
+    pending = [_payment(payment) for payment in found.pending]
+    data = {name: value for name, value in asdict(found).items() if name != "pending"}
+    rows = [
+        ("verified", f"{yuan(found.verified_fen)} yuan, which can be spent"),
+        (
+            "pending",
+            f"{yuan(found.pending_fen)} yuan {_PENDING}, which cannot",
+        ),
+    ]
+    for name, fen in (
+        ("leaving", found.leaving_fen),
+        ("asked for", found.open_fen),
+        ("disputed", found.disputed_fen),
+        ("expired", found.expired_fen),
+    ):
+        if fen:
+            rows.append((name, f"{yuan(fen)} yuan"))
+    lines = table(rows)
+    lines += [
+        f"  {yuan(payment.amount):>10} yuan  deposit by {when(payment.deadline)}"
+        for payment in found.pending
+    ]
+    if found.overdue_fen:
+        lines.append(f"{yuan(found.overdue_fen)} yuan are OVERDUE: synchronise now.")
+    return Report({**data, "pending": pending, "key": key}, lines)
+
+
+@command.command("sync")
+@_pos_option
+@_other_center_option
+def sync(directory: Path, url: str | None) -> Report:
+    """Bring everything to the center, and its answers and news here. May be repeated at any time."""
+    with Pos(directory) as pos:
+        url = url or pos.center_url
+        with center_at(url, pos.trust) as center, progress(f"Synchronising with {url}"):
+            done = pos.sync(center)
+        balance_now = pos.balance()
+    data = {
+        "changes": [
+            {"before": str(change.before), **_payment(change.payment)} for change in done.changes
+        ],
+        "transfers": [_transfer(transfer) for transfer in done.transfers],
+        "voids_sent": done.voids_sent,
+        "titles_received": done.titles_received,
+        "blacklist_entries": done.blacklist_entries,
+        "time": done.time,
+        "verified_fen": balance_now.verified_fen,
+        "pending_fen": balance_now.pending_fen,
+    }
+    lines = [_payment_line(change.payment) for change in done.changes]
+    lines += [_transfer_line(transfer) for transfer in done.transfers]
+    lines.append(
+        f"Synchronised, as of {when(done.time)}. Verified {yuan(balance_now.verified_fen)} yuan, "
+        f"pending {yuan(balance_now.pending_fen)}."
+    )
+    return Report(data, lines)
+
+
+@command.command("spend")
+@click.argument("amount", type=YUAN)
+@click.argument("key", type=KEY)
+@_pos_option
+@_other_center_option
+@_reference_option
+def spend(
+    amount: int, key: bytes, directory: Path, url: str | None, reference: str | None
+) -> Report:
+    """Pay AMOUNT of verified money to a KEY, as to the merchant's bank. Online."""
+    with Pos(directory) as pos, _sending(pos, url) as center:
+        return _sent(pos.spend(amount, key, center, reference=reference))
+
+
+@command.command("refund")
+@click.argument("payment", type=Hex(16, 32))
+@click.argument("amount", type=YUAN)
+@_pos_option
+@_other_center_option
+@_reference_option
+def refund(
+    payment: bytes, amount: int, directory: Path, url: str | None, reference: str | None
+) -> Report:
+    """Give AMOUNT of a PAYMENT (its nonce or claim id) back to the card that paid it. Online."""
+    with Pos(directory) as pos, _sending(pos, url) as center:
+        return _sent(pos.refund(payment, amount, center, reference=reference))
+
+
+@command.command("redeem")
+@click.argument("amount", type=YUAN, required=False)
+@_pos_option
+@_other_center_option
+@_reference_option
+def redeem(amount: int | None, directory: Path, url: str | None, reference: str | None) -> Report:
+    """Give AMOUNT, or all verified money, back to the central bank. Online."""
+    with Pos(directory) as pos, _sending(pos, url) as center:
+        return _sent(pos.redeem(center, amount, reference=reference))
+
+
+@command.command("transfers")
+@_pos_option
+def transfers(directory: Path) -> Report:
+    """Verified money that left or is leaving, the newest first."""
+    with Pos(directory) as pos:
+        found = pos.transfers()
+    return Report(
+        {"transfers": [_transfer(transfer) for transfer in found]},
+        [_transfer_line(transfer) for transfer in found] or ["No transfers."],
+    )
+
+
+@command.command("policy")
+@_pos_option
+@click.option("--max-payment", type=YUAN, help="Most yuan of one offline payment.")
+@click.option(
+    "--deposit-days", type=click.IntRange(0, 365), help="Days that must be left to deposit it."
+)
+@click.option(
+    "--blacklist-days", type=click.IntRange(0, 365), help="How old the blacklist may be, days."
+)
+def policy(
+    directory: Path, max_payment: int | None, deposit_days: int | None, blacklist_days: int | None
+) -> Report:
+    """What this till accepts; with options, change it."""
+    with Pos(directory) as pos:
+        now = pos.policy
+        if max_payment is not None:
+            now = replace(now, max_per_payment=max_payment)
+        if deposit_days is not None:
+            now = replace(now, least_time_to_deposit=deposit_days * DAY)
+        if blacklist_days is not None:
+            now = replace(now, blacklist_max_age=blacklist_days * DAY)
+        if now != pos.policy:
+            pos.set_policy(now)
+    return Report(_policy(now), table(_policy_rows(now)))
+
+
+@contextmanager
+def _sending(pos: Pos, url: str | None) -> Iterator[Any]:
+    """The center for a transfer, which is recorded before it is sent."""
+    url = url or pos.center_url
+    with center_at(url, pos.trust) as center, progress(f"Paying at {url}"):
+        try:
+            yield center
+        except CenterUnreachable as error:
+            error.hint = (
+                "The order is recorded; do not give it again: `chipcash pos sync` completes it."
+            )
+            raise
+
+
+@contextmanager
+def _pin_hint(with_pin: bool) -> Iterator[None]:
+    """Add to a card's wish for its PIN how this command line gives it."""
+    try:
+        yield
+    except PinError as error:
+        if error.sw == c.SW_SECURITY and not with_pin:
+            error.hint += " With --pin you are asked for it."
+        raise
+
+
+def _paid(payment: Payment, *, repeated: bool) -> Report:
+    lines = [
+        f"Paid: {yuan(payment.amount)} yuan, {_PENDING}.",
+        f"Deposit it by {when(payment.deadline)}: chipcash pos sync",
+    ]
+    if repeated:
+        lines.insert(1, f"This is the answer to the open request of {when(payment.time)}.")
+    return Report({"paid": True, "repeated": repeated, **_payment(payment)}, lines)
+
+
+def _sent(transfer: Transfer) -> Report:
+    settled = transfer.settled_fen or 0
+    lines = [_transfer_line(transfer)]
+    if settled < transfer.amount:
+        lines.append("The rest did not reach the payee: ask the center about the coins.")
+    code = 0 if settled == transfer.amount else PosError.exit_code
+    return Report(_transfer(transfer), lines, exit_code=code)
+
+
+def _verdict(charge: Charge, amount: str) -> list[str]:
+    if charge.payment is not None:
+        return [f"Yes: {amount} is paid and {charge.payment.state}."]
+    if charge.paid is None:
+        return [
+            f"Nobody here knows: {amount} was asked for and the answer did not come.",
+            "Tap the same card again (chipcash pos retry), or give it up (chipcash pos give-up).",
+        ]
+    return [f"No: {amount} is not paid, and the request is {charge.request.state}."]
+
+
+def _payment(payment: Payment) -> dict[str, Any]:
+    return {
+        "claim_id": payment.claim_id.hex(),
+        "nonce": payment.nonce.hex(),
+        "amount_fen": payment.amount,
+        "payer": payment.payer.hex(),
+        "time": payment.time,
+        "deadline": payment.deadline,
+        "state": str(payment.state),
+        "settled_fen": payment.settled_fen,
+        "disputed_fen": payment.disputed_fen,
+        "reason": payment.reason,
+    }
+
+
+def _payment_line(payment: Payment) -> str:
+    reason = f"  {payment.reason}" if payment.reason else ""
+    return (
+        f"{when(payment.time)}  {yuan(payment.amount):>10} yuan  {payment.state:<9}  "
+        f"{payment.claim_id.hex()}{reason}"
+    )
+
+
+def _request(request: OpenRequest) -> dict[str, Any]:
+    return {
+        "nonce": request.nonce.hex(),
+        "amount_fen": request.amount,
+        "time": request.time,
+        "state": str(request.state),
+        "card": None if request.card is None else request.card.hex(),
+        "refused": request.refused,
+    }
+
+
+def _transfer(transfer: Transfer) -> dict[str, Any]:
+    return {
+        "nonce": transfer.nonce.hex(),
+        "kind": str(transfer.kind),
+        "amount_fen": transfer.amount,
+        "payee": transfer.payee.hex(),
+        "time": transfer.time,
+        "reference": transfer.reference,
+        "settled_fen": transfer.settled_fen,
+    }
+
+
+def _transfer_line(transfer: Transfer) -> str:
+    if transfer.settled_fen is None:
+        state = "under way"
+    elif transfer.settled_fen == transfer.amount:
+        state = "done"
+    else:
+        state = f"only {yuan(transfer.settled_fen)} done"
+    return (
+        f"{when(transfer.time)}  {transfer.kind:<6}  {yuan(transfer.amount):>10} yuan to "
+        f"{transfer.payee.hex()}: {state}"
+    )
+
+
+def _policy(policy: Policy) -> dict[str, Any]:
+    return {
+        "max_per_payment_fen": policy.max_per_payment,
+        "least_time_to_deposit": policy.least_time_to_deposit,
+        "blacklist_max_age": policy.blacklist_max_age,
+    }
+
+
+def _policy_rows(policy: Policy) -> list[tuple[str, str]]:
+    return [
+        ("offline payments", f"at most {yuan(policy.max_per_payment)} yuan"),
+        ("time to deposit", f"at least {policy.least_time_to_deposit / DAY:g} days"),
+        ("blacklist", f"at most {policy.blacklist_max_age / DAY:g} days old"),
+    ]
