@@ -30,7 +30,7 @@ _Object = TypeVar("_Object", bound=o.Object)
 
 
 class CardError(ChipcashError):
-    """The card refused a command; by the specification it then changed nothing.
+    """The card refused a command; by the specification it then changed nothing, unless sw is 6F00.
 
     sw: the status word; name: what the specification calls it; command: the command's name.
     """
@@ -307,7 +307,11 @@ def _refused(ins: int, sw: int) -> CardError:
     name, meaning = c.status(sw)
     command = c.NAMES[ins]
     hint = meaning[0].upper() + meaning[1:] + "."
-    nothing = " No money moved." if ins == c.INS_PAY else ""
+    nothing = ""
+    if ins == c.INS_PAY:
+        # Of an internal error nobody knows what came before it.
+        unknown = sw == c.SW_INTERNAL
+        nothing = " Nobody knows whether it paid." if unknown else " No money moved."
     wrong = sw >> 4 == c.SW_PIN_WRONG >> 4
     if not wrong and sw not in (c.SW_BLOCKED, c.SW_SECURITY):
         if ins == c.INS_SELECT and sw == c.SW_NOT_FOUND:
@@ -327,7 +331,7 @@ def _refused(ins: int, sw: int) -> CardError:
         hint = (
             "Unblock it with the PUK; the money on the card is safe."
             if code == "PIN"
-            else "The bank that issued the card can replace it; the money on it is safe."
+            else "It stays so. Payments up to the amount that is free of the PIN go on as before."
         )
     else:
         message = f"The card wants its PIN first.{nothing}"

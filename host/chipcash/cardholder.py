@@ -110,7 +110,8 @@ def synchronise(card: Card, center: CenterApi, trust: Trust) -> Synchronisation:
     returned = {object_id(title) for title in back}
     known = {object_id(title) for title in titles}
     titles += [title for title in back if title.owner == key and object_id(title) not in known]
-    for title in titles:
+    # The largest first: a card has few places, and anybody can send it titles of one fen.
+    for title in sorted(titles, key=lambda title: title.lo - title.hi):
         try:
             if not load(card, title):
                 continue

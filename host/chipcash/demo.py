@@ -471,7 +471,7 @@ class _Story:
             "The copy tries again at C",
             f"C's till: {said}",
             "C gives the request up: its void bars whatever the copy has signed. A's own card has the same"
-            " key, so it is listed too; A's money is still A's, and the bank gives A another card.",
+            " key, so tills refuse it, too: A has to see the bank.",
         )
 
     def redeem(self, client: CenterClient, b: Pos) -> None:
