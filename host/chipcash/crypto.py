@@ -40,6 +40,8 @@ _KEYS_CACHED = 4096
 class CryptoError(ChipcashError):
     """A key or a library is not usable; no money has moved."""
 
+    exit_code = 19
+
 
 class Suite(ABC):
     """A crypto suite: id and name as on the wire; order: that of its curve."""

@@ -43,7 +43,13 @@ def command() -> None:
 
 @command.command("init")
 @click.argument("directory", type=click.Path(file_okay=False, path_type=Path))
-@click.option("--suite", type=click.Choice(["p256", "gm"]), default="p256", show_default=True)
+@click.option(
+    "--suite",
+    type=click.Choice(["p256", "gm"]),
+    default="p256",
+    show_default=True,
+    help="Crypto: ECDSA P-256 with SHA-256, or SM2 with SM3.",
+)
 @click.option(
     "--network-id",
     default="TEST",

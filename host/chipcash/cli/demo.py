@@ -33,7 +33,13 @@ _BAR = 60
 
 
 @click.command("demo", cls=Command)
-@click.option("--suite", type=click.Choice(["p256", "gm"]), default="p256", show_default=True)
+@click.option(
+    "--suite",
+    type=click.Choice(["p256", "gm"]),
+    default="p256",
+    show_default=True,
+    help="Crypto: ECDSA P-256 with SHA-256, or SM2 with SM3.",
+)
 @click.option(
     "--link",
     type=click.Choice(["pcsc", "sim"]),

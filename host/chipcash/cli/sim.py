@@ -17,7 +17,13 @@ from chipcash.errors import ChipcashError, TransportError
 from chipcash.transports import pcsc
 from chipcash_sim import emulator, pcscd
 
-_RUNTIME = click.Choice(["cpython", "micropython"])
+_runtime_option = click.option(
+    "--runtime",
+    type=click.Choice(["cpython", "micropython"]),
+    default="micropython",
+    show_default=True,
+    help="What runs the card.",
+)
 _SHOWN_S = 10.0
 """How long PC/SC may take to see a card: it looks every 400 ms, but machines can be busy."""
 _UNSEEN_S = 1.0
@@ -61,7 +67,7 @@ def clone(image: Path, copy: Path) -> Report:
 
 @command.command("run")
 @click.argument("image", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--runtime", type=_RUNTIME, default="micropython", show_default=True)
+@_runtime_option
 @click.option("--host", default="127.0.0.1", show_default=True, help="Where the virtual reader is.")
 @click.option(
     "--port", type=int, default=35963, show_default=True, help="Its port (vpcd's default)."
@@ -123,7 +129,7 @@ def run(
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="Image of a card to insert; repeat for more readers.",
 )
-@click.option("--runtime", type=_RUNTIME, default="micropython", show_default=True)
+@_runtime_option
 @click.argument("program", nargs=-1, required=True, type=click.UNPROCESSED)
 def execute(images: tuple[Path, ...], runtime: str, program: tuple[str, ...]) -> Report:
     """Run a program beside a private PC/SC service with these cards inserted, one reader each.
