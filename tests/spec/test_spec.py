@@ -24,6 +24,7 @@ from chipcash.center.ledger import MAX_INTERVALS, MAX_RENEWED, Parameters
 from chipcash.pos import PaymentState, RequestState, books
 from chipcash.terminal import REASONS, RETRYABLE, Policy
 from chipcash_card.applet import Applet
+from chipcash_sim.card_process import ATR_CONTACT, ATR_CONTACTLESS
 from chipcash_sim.image import MemoryFlash
 from chipcash_wire import commands as c
 from chipcash_wire import objects as o
@@ -526,6 +527,43 @@ def test_what_ends_a_pin_session() -> None:
     card.select()
     assert on_pin(c.INS_CHANGE_REFERENCE_DATA, old + new) == "9000"
     assert card.in_session()
+
+
+def test_floor() -> None:
+    """What PUT DATA says of seen titles, and the weakness that it has: titles of one second."""
+    card = Card("personalised")
+    net = card.net
+    expiry = NOW + 300 * DAY
+
+    def title(number: int, expiry: int) -> bytes:
+        serial = number.to_bytes(16, "big")
+        made: o.Title = net.title(card.public, hi=1, amount=1, serial=serial, expiry=expiry)
+        return made.encode()
+
+    def put(data: bytes) -> str:
+        return card.sw(c.command(c.INS_PUT_DATA, 0, 0, data, le=0))
+
+    titles = [title(i, expiry) for i in range(c.MAX_SEEN + 2)]
+    for data in titles[:-1]:  # the last of these displaces one
+        assert put(data) == "9000"
+        assert card.pay(net.request(1))[1] == c.SW_OK
+    answers = [put(data) for data in titles]
+    assert answers.count("940A") == c.MAX_SEEN
+    assert answers.count("9405") == 2  # the one that was displaced, and one that never was here
+    assert answers[-1] == "9405"
+    assert f"takes {c.MAX_SEEN + 1} and refuses the rest" in prose("security.md")
+    assert put(title(99, expiry + 1)) == "9000"
+
+
+def test_atr_and_build() -> None:
+    words = prose("commands.md")
+    for atr in (ATR_CONTACT, ATR_CONTACTLESS):
+        assert f"`{atr.hex(' ').upper()}`" in words
+    card = Card("blank")
+    build = o.CardInfo.decode(card.ok(bytes.fromhex("00ca010000"))).build.decode()
+    told = re.search(r"such as `([^`]+)`", words)
+    assert told is not None
+    assert told[1].split()[:-1] == build.split()[:-1]
 
 
 # The terminal -------------------------------------------------------------------------------------
