@@ -41,7 +41,10 @@ def _receive(link, n: int) -> bytes:  # type: ignore[no-untyped-def]
             link.setsockopt(_TCP, _QUICKACK, 1)
         except OSError:
             pass  # Linux only
-        part = link.recv(n - len(data))
+        try:
+            part = link.recv(n - len(data))
+        except OSError:
+            part = b""  # a reader that was killed resets the connection
         if not part:
             raise Ended()
         data += part

@@ -11,6 +11,7 @@ import importlib
 import json
 import logging
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
@@ -107,16 +108,16 @@ class Root(Group):
         return command
 
     def main(self, args: Sequence[str] | None = None, *more: Any, **options: Any) -> NoReturn:
-        """Run and exit. No traceback reaches a user unless asked for with -vv."""
+        """Run and exit. No traceback reaches a user, but that of a fault who asks for it with -vv."""
         words = list(sys.argv[1:] if args is None else args)
         as_json = "--json" in takewhile(lambda word: word != "--", words)
         options["standalone_mode"] = False
         try:
             code = super().main(words, *more, **options)
         except Exception as error:
-            if any(word.startswith("-vv") for word in words):
-                traceback.print_exc()
             code = _fail(error, as_json)
+            if code == EXIT_FAULT and any(word.startswith("-vv") for word in words):
+                traceback.print_exc()
         sys.exit(code)
 
 
@@ -206,6 +207,20 @@ def progress(text: str) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def until_ended() -> Iterator[None]:
+    """For what runs on until Ctrl-C, or until a service manager ends it: that is how it ends, no failure."""
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, signal.default_int_handler) for number in numbers}
+    try:
+        yield
+    except KeyboardInterrupt:
+        pass
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 # Values ---------------------------------------------------------------------------------------------
 
 
@@ -229,12 +244,16 @@ class Yuan(click.ParamType):  # type: ignore[type-arg]  # click 8.2 has none
 
 
 class Hex(click.ParamType):  # type: ignore[type-arg]
-    """A key or id as people copy it: so many bytes in hex. sizes: the lengths it may have, in bytes."""
+    """A key or id as people copy it: so many bytes in hex.
+
+    sizes: the lengths it may have, in bytes; first: the bytes that it may begin with, if not all.
+    """
 
     name = "hex"
 
-    def __init__(self, *sizes: int) -> None:
+    def __init__(self, *sizes: int, first: bytes = bytes(range(256))) -> None:
         self.sizes = sizes
+        self.first = first
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
@@ -249,11 +268,13 @@ class Hex(click.ParamType):  # type: ignore[type-arg]
         if len(data) not in self.sizes or len(value) != 2 * len(data):
             digits = " or ".join(str(2 * size) for size in self.sizes)
             self.fail(f"{value!r} is not {digits} digits of hex", param, ctx)
+        if data[0] not in self.first:
+            self.fail(f"{value!r} is no compressed public key", param, ctx)
         return data
 
 
 YUAN = Yuan()
-KEY = Hex(33)
+KEY = Hex(33, first=b"\x02\x03")
 
 
 def yuan(fen: int) -> str:

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import re
-import signal
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -27,6 +26,7 @@ from chipcash.cli.base import (
     progress,
     show,
     table,
+    until_ended,
     when,
     yuan,
 )
@@ -90,17 +90,10 @@ def init(directory: Path, suite: str, network_id: str) -> Report:
 )
 def serve(directory: Path, host: str, port: int) -> None:
     """Run the center until Ctrl-C. Prints its URL once it answers."""
-    # As a service manager ends it: like Ctrl-C, with everything closed and exit code 0.
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        with _ledger(directory) as center:
-            server = service.Service(center, host, port)
-            show(Report({"url": server.url}, [f"The registration center is at {server.url}"]))
-            server.run()
-    except KeyboardInterrupt:
-        pass
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    with until_ended(), _ledger(directory) as center:
+        server = service.Service(center, host, port)
+        show(Report({"url": server.url}, [f"The registration center is at {server.url}"]))
+        server.run()
 
 
 @command.command("accounts")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import click
 
-from chipcash.cli.base import EXIT_FAILED, Group, Report, progress
+from chipcash.cli.base import EXIT_FAILED, Group, Report, progress, until_ended
 from chipcash.errors import ChipcashError, TransportError
 from chipcash.transports import pcsc
 from chipcash_sim import emulator, pcscd
@@ -29,6 +29,7 @@ _SHOWN_S = 10.0
 _UNSEEN_S = 1.0
 """How long a card gets to fail where PC/SC cannot be asked."""
 _LOOK_S = 0.05
+_HERE = ("127.0.0.1", "::1", "localhost")
 
 
 class SimError(ChipcashError):
@@ -96,20 +97,25 @@ def run(
         cut_after=cut_after,
     )
     faulty = cut_write is not None or cut_before or cut_after
-    others = _occupied()
-    card.insert(port, host)
+    # Only a reader of this machine can be one that its PC/SC shows.
+    others = _occupied() if host in _HERE else None
     shown: str | None = None
+    reason = "removed"
     try:
-        with progress(f"Putting {image} into the reader at {host} port {port}"):
-            shown = _wait_until_shown(card, others)
-        if card.alive:
-            where = f"the reader “{shown}”" if shown else f"the reader at {host} port {port}"
-            click.echo(f"{image} is in {where} ({runtime}). Ctrl-C takes it out.", err=True)
-        while card.alive:
-            time.sleep(_LOOK_S)
-        reason = "the power was cut, or the reader is gone"
-    except KeyboardInterrupt:
-        reason = "removed"
+        with until_ended():
+            card.insert(port, host)
+            with progress(f"Putting {image} into the reader at {host} port {port}"):
+                shown = _wait_until_shown(card, others)
+            if card.alive:
+                where = f"the reader “{shown}”" if shown else f"the reader at {host} port {port}"
+                click.echo(f"{image} is in {where} ({runtime}). Ctrl-C takes it out.", err=True)
+                if others is not None and shown is None:
+                    click.echo(
+                        "But PC/SC does not show it: does the reader hold another card?", err=True
+                    )
+            while card.alive:
+                time.sleep(_LOOK_S)
+            reason = "the power was cut, or the reader is gone"
     finally:
         card.remove()
     if shown is None and reason != "removed" and not faulty:
@@ -195,7 +201,10 @@ def _wait_until_shown(card: emulator.Card, others: set[str] | None) -> str | Non
     """The reader, none of others, in which PC/SC shows the card; None if it does not, or cannot tell."""
     deadline = time.monotonic() + (_UNSEEN_S if others is None else _SHOWN_S)
     while card.alive and time.monotonic() < deadline:
-        if others is not None and (new := (_occupied() or set()) - others):
-            return new.pop()
+        if others is not None:
+            now = _occupied() or set()
+            if now - others:
+                return (now - others).pop()
+            others = others & now  # the card before this one leaves
         time.sleep(_LOOK_S)
     return None
