@@ -55,7 +55,12 @@ def test_commands(file: Path, tmp_path: Path) -> None:
             script,
         ],
         cwd=tmp_path,
-        env={"PATH": f"{bin_folder}:/usr/bin:/bin", "HOME": str(tmp_path), "LANG": "C.UTF-8"},
+        env={
+            "PATH": f"{bin_folder}:/usr/bin:/bin",
+            "HOME": str(tmp_path),
+            "LANG": "C.UTF-8",
+            "PROTOCOLS": str(ROOT / "protocols"),
+        },
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
