@@ -111,7 +111,10 @@ STATUS = {
     SW_LE: ("wrong Le", "repeat with the length in the last byte"),
     SW_INS: ("command not supported", "unknown instruction"),
     SW_CLA: ("class not supported", "unknown class"),
-    SW_INTERNAL: ("internal error", "power the card anew and repeat the same command: it never pays twice"),
+    SW_INTERNAL: (
+        "internal error",
+        "power the card anew and repeat the same command: it never pays twice",
+    ),
     SW_INSUFFICIENT_FUNDS: ("insufficient funds", "the card holds less than the amount"),
     SW_LIMIT_PAYMENT: ("above the limit per payment", "pay less, or online"),
     SW_LIMIT_CUMULATIVE: ("offline total exhausted", "synchronise the card"),

@@ -1,40 +1,59 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Power cuts at every flash write, whole and half done, and around every answer: enumerated, both suites."""
+"""Power cuts at every flash write, whole and half done, and around every byte of an answer: enumerated.
+
+Cards get their randomness from a generator that begins anew with power, so that what a card does can be
+done again, cut elsewhere.
+"""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
+
+from chipcash.card import Card as CardClient
+from chipcash.errors import LinkLostError
+from chipcash.terminal import Blacklist, Policy, Refusal, verify_payment
+from chipcash.terminal.refusals import MALFORMED
+from chipcash.transports import open_path
+from chipcash.trust import Trust
 from chipcash_card.applet import Applet
 from chipcash_card.journal import Journal
 from chipcash_card.suites import Signer, generate_private, suite
+from chipcash_sim.image import BANK as IMAGE_BANK
 from chipcash_sim.image import MemoryFlash, PowerCut
 from chipcash_wire import commands as c
 from chipcash_wire import objects as o
-
-from tests.portable.network import NOW, PIN, PUK, Network
+from tests.portable.fuzzing import Dice
+from tests.portable.network import DAY, NOW, PIN, PUK, Network
 
 BANK = 8192
 SUITES = [o.SUITE_GM, o.SUITE_P256]
+MONEY = 1550
+"""Fen on the card of a world."""
+
+Store = dict[bytes, bytes | None]
 
 
 class Card:
     """An applet on memory flash that can be cut, cloned and restarted."""
 
-    def __init__(self, content: bytearray) -> None:
-        self.content = content
+    def __init__(self, content: bytes) -> None:
+        self.content = bytearray(content)
 
     def power(self, cut: int | None = None, half: bool = False) -> MemoryFlash:
         """Power on; PowerCut may come out of it."""
         self.flash = MemoryFlash(self.content, cut, half)
-        self.applet = Applet(self.flash, os.urandom)
+        self.applet = Applet(self.flash, Dice(7).bytes)
         return self.flash
 
     def send(self, *args: object, **kwargs: object) -> tuple[bytes, int]:
         """One extended APDU; (data, sw)."""
-        reply = self.applet.process(c.command(*args, le=65536, **kwargs))  # type: ignore[arg-type]
+        kwargs.setdefault("le", 65536)
+        reply = self.applet.process(c.command(*args, **kwargs))  # type: ignore[arg-type]
         return reply[:-2], int.from_bytes(reply[-2:], "big")
 
     def ok(self, *args: object, **kwargs: object) -> bytes:
@@ -51,185 +70,355 @@ class Card:
         """PAY that must succeed."""
         return self.ok(c.INS_PAY, data=request.encode(), cla=c.CLA_PROPRIETARY)
 
+    def info(self) -> o.CardInfo:
+        """Card info."""
+        return o.CardInfo.decode(self.ok(c.INS_GET_DATA, c.DATA_INFO))
+
     def balance(self) -> int:
         """Balance in fen."""
         self.select()
         self.ok(c.INS_VERIFY, 0, c.PIN_REFERENCE, PIN)
-        info = o.CardInfo.decode(self.ok(c.INS_GET_DATA, c.DATA_INFO))
-        assert info.balance is not None
-        return info.balance
+        balance = self.info().balance
+        assert balance is not None
+        return balance
+
+    def claims(self) -> list[o.Claim]:
+        """The log."""
+        self.balance()
+        claims = []
+        for n in range(c.MAX_LOG):
+            data, sw = self.send(c.INS_GET_DATA, c.DATA_PAYMENT, n)
+            if sw != c.SW_OK:
+                break
+            claims.append(o.Payment.decode(data).claim)
+        return claims
 
 
-@pytest.fixture(scope="module", params=SUITES, ids=["gm", "p256"])
-def world(request: pytest.FixtureRequest) -> tuple[Network, bytes, bytes]:
+@dataclass(frozen=True)
+class World:
     """A network, its card's public key, and the flash of a card with three titles and two payments."""
-    net = Network(request.param)
-    card = Card(bytearray(b"\xff" * 2 * BANK))
+
+    net: Network
+    public: bytes
+    content: bytes
+    titles: list[o.Title]
+
+
+def make_world(suite_id: int, bank: int = BANK) -> World:
+    net = Network(suite_id)
+    card = Card(b"\xff" * 2 * bank)
     card.power()
     card.select()
-    public = card.ok(c.INS_GENERATE_KEY_PAIR, request.param)
-    perso = o.Personalisation(
+    public = card.ok(c.INS_GENERATE_KEY_PAIR, suite_id)
+    card.ok(c.INS_STORE_DATA, 0x80, 0, personalisation(net, public))
+    titles = [net.title(public, hi=hi, amount=hi) for hi in (1000, 400)]
+    titles.append(net.title(public, hi=300, amount=300, expiry=NOW + 30 * DAY))
+    for title in titles:
+        card.ok(c.INS_PUT_DATA, data=title.encode())
+    card.pay(net.request(100))
+    card.pay(net.request(50))
+    assert card.balance() == MONEY
+    return World(net, public, bytes(card.content), titles)
+
+
+def personalisation(net: Network, public: bytes) -> bytes:
+    return o.Personalisation(
         center_key=net.center.public,
         certification_key=net.certification.public,
         pin=PIN,
         puk=PUK,
         certificate=net.certificate(public),
         risk=net.risk(public),
-    )
-    card.ok(c.INS_STORE_DATA, 0x80, 0, perso.encode())
-    for hi in (1000, 400, 300):
-        card.ok(c.INS_PUT_DATA, data=net.title(public, hi=hi, amount=hi).encode())
-    card.pay(net.request(100))
-    card.pay(net.request(50))
-    return net, public, bytes(card.content)
+    ).encode()
 
 
-def every_cut(content: bytes, act: Callable[[Card], object]) -> list[tuple[Card, bool]]:
-    """The cards that result from cutting act at every write, whole and half done; whether it ended."""
-    card = Card(bytearray(content))
+@pytest.fixture(scope="module", params=SUITES, ids=["gm", "p256"])
+def world(request: pytest.FixtureRequest) -> World:
+    return make_world(request.param)
+
+
+@pytest.fixture(params=[False, True], ids=["roomy", "tight"])
+def content(request: pytest.FixtureRequest, world: World) -> bytes:
+    """The world's card; tight: its next command must first move everything to the other bank."""
+    card = Card(world.content)
+    while request.param and Journal(MemoryFlash(card.content)).free >= 96:
+        card.power()  # writes a boot epoch, 48 bytes
+    return bytes(card.content)
+
+
+def stored(content: bytes) -> Store:
+    """What a power on would find in this flash."""
+    journal = Journal(MemoryFlash(bytearray(content)))
+    return {key: journal.get(key) for key in journal.keys(b"")}
+
+
+def every_cut(content: bytes, act: Callable[[Card], object], transactions: int) -> list[Card]:
+    """The cards that result from cutting act, power on included, at every write, whole and half done.
+
+    On the way it is checked what they store: what was stored before, between or after the transactions of
+    act, one after the other, and nothing else. transactions: how many there must be.
+    """
+    card = Card(content)
     flash = card.power()
     booted = flash.writes
     act(card)
-    total = flash.writes
-    assert total > booted
-    out = []
-    for half in (False, True):
-        for cut in range(total):
-            card = Card(bytearray(content))
+    assert flash.writes > booted
+    steps = [stored(content)]
+    torn = []
+    for cut in range(flash.writes):
+        for half in (False, True):
+            cut_off = Card(content)
             with pytest.raises(PowerCut):
-                card.power(cut, half)
-                act(card)
-            out.append((card, cut >= booted))
-    return out
+                cut_off.power(cut, half)
+                act(cut_off)
+            torn.append(cut_off)
+            steps.append(stored(cut_off.content))
+    steps.append(stored(card.content))
+    changes = [at for at in range(1, len(steps)) if steps[at] != steps[at - 1]]
+    power_on = 1 if b"S" in steps[0] else 0  # a boot epoch, once there is a key
+    assert len(changes) == power_on + transactions
+    return torn
 
 
-def claims_of(card: Card) -> list[o.Claim]:
-    """The log."""
-    claims = []
-    for n in range(c.MAX_LOG):
-        data, sw = card.send(c.INS_GET_DATA, c.DATA_PAYMENT, n)
-        if sw != c.SW_OK:
-            break
-        claims.append(o.Payment.decode(data).claim)
-    return claims
-
-
-def test_torn_payment(world: tuple[Network, bytes, bytes]) -> None:
-    """After any cut the card lives, has the money or the claim, and the retry pays exactly once."""
-    net, public, content = world
+def test_torn_payment(world: World, content: bytes) -> None:
+    """Cut at any write, nothing was paid: the money is there, and the retry pays exactly once."""
+    net = world.net
     request = net.request(1200)  # needs two titles, ends one
 
     def pay(card: Card) -> None:
         card.select()
         card.pay(request)
 
-    before = 1700 - 150
-    seen = set()
-    for card, _ in every_cut(content, pay):
+    for card in every_cut(content, pay, transactions=1):
         card.power()
-        held = card.balance()
-        done = any(claim.nonce == request.nonce for claim in claims_of(card))
-        assert held == before - (1200 if done else 0)
-        seen.add(done)
+        assert request.nonce not in [claim.nonce for claim in card.claims()]
+        assert card.balance() == MONEY
         first = card.pay(request)
         assert card.pay(request) == first
         payment = o.Payment.decode(first)
-        assert net.suite.verify(public, payment.claim.message(), payment.claim.signature or b"")
-        assert card.balance() == before - 1200
+        signature = payment.claim.signature or b""
+        assert net.suite.verify(world.public, payment.claim.message(), signature)
+        assert card.balance() == MONEY - 1200
         card.power()
         card.select()
         assert card.pay(request) == first
         # What is signed afterwards never overlaps what was signed before.
         other = o.Payment.decode(card.pay(net.request(350)))
-        spent = [(i.title_id, i.lo, i.hi) for claim in claims_of_all(card) for i in claim.inputs]
+        spent = [(i.title_id, i.lo, i.hi) for claim in card.claims() for i in claim.inputs]
         assert other.claim.counter == payment.claim.counter + 1
         for at, (title, lo, hi) in enumerate(spent):
             for title2, lo2, hi2 in spent[at + 1 :]:
                 assert title != title2 or hi <= lo2 or hi2 <= lo
-    assert seen == {True, False} or seen == {False}
 
 
-def claims_of_all(card: Card) -> list[o.Claim]:
-    """The log, PIN included."""
-    card.balance()
-    return claims_of(card)
+def test_answer_cut_at_every_byte(world: World) -> None:
+    """Cut after any number of bytes of the answer have left: the card has paid, and the retry, which
+    brings the same bytes, pays nothing more. The terminal takes no answer that lacks a byte.
+    """
+    net = world.net
+    request = net.request(200)
+    data = request.encode()
+    trust = Trust(
+        b"TEST",
+        net.suite.id,
+        net.certification.public,
+        (
+            net.certificate(net.key().public, role=o.ROLE_ISSUER),
+            net.certificate(net.center.public, role=o.ROLE_CENTER),
+        ),
+    )
 
+    def verify(answer: bytes) -> bytes:
+        blacklist = Blacklist(subjects=frozenset(), sequence=0, promised=0, time=NOW)
+        return verify_payment(
+            answer, request, trust=trust, policy=Policy(), blacklist=blacklist, now=NOW
+        ).data
 
-def test_answer_cut_at_every_byte(world: tuple[Network, bytes, bytes]) -> None:
-    """However much of the answer arrived, repeating the request brings all of it, and nothing twice."""
-    net, _, content = world
-    card = Card(bytearray(content))
-    card.power()
-    request = net.request(1200)
-    card.select()
-    whole = card.pay(request)
-    after = bytes(card.content)
-    for size in range(len(whole) + 1):
-        with_cut = Card(bytearray(after))
-        with_cut.power()
-        with_cut.select()
-        again = with_cut.pay(request)
-        assert again == whole
-        if size < len(whole):
-            with pytest.raises(ValueError):
-                o.Payment.decode(whole[:size])
-    assert with_cut.balance() == 1700 - 150 - 1200
-
-
-def test_cut_before_the_command_changes_nothing(world: tuple[Network, bytes, bytes]) -> None:
-    net, _, content = world
-    card = Card(bytearray(content))
-    card.power()
-    assert card.balance() == 1550
-    assert all(claim.amount in (50, 100) for claim in claims_of(card))
-    del net
-
-
-@pytest.mark.parametrize("what", ["title", "risk", "time", "pin", "wrong-pin", "change-pin"])
-def test_torn_changes(world: tuple[Network, bytes, bytes], what: str) -> None:
-    """Everything else that writes is old or new after a cut, and can be done again."""
-    net, public, content = world
-    obj: o.Object | None = {
-        "title": net.title(public, hi=77, amount=77),
-        "risk": net.risk(public, 9, cumulative=5),
-        "time": net.time(NOW + 99),
-    }.get(what)
-    pins = {"pin": PIN, "wrong-pin": b"0000"}
-    change = b"\x9f\x25\x06" + PIN + b"\x9f\x25\x044321"
-
-    def act(card: Card) -> None:
-        card.select()
-        if obj is not None:
-            card.send(c.INS_PUT_DATA, data=obj.encode())
-        elif what in pins:
-            card.send(c.INS_VERIFY, 0, c.PIN_REFERENCE, pins[what])
-        else:
-            card.send(c.INS_CHANGE_REFERENCE_DATA, 0, c.PIN_REFERENCE, change)
-
-    for card, begun in every_cut(content, act):
+    left = 0
+    while True:
+        card = Card(world.content)
         card.power()
         card.select()
-        info = o.CardInfo.decode(card.ok(c.INS_GET_DATA, c.DATA_INFO))
-        assert info.pin_tries in ((2, 3) if begun and "pin" in what else (3,))
-        if obj is not None:
-            sw = card.send(c.INS_PUT_DATA, data=obj.encode())[1]
-            assert sw in (c.SW_OK, c.SW_STALE)
-            assert card.send(c.INS_PUT_DATA, data=obj.encode())[1] == c.SW_STALE
-            assert card.balance() == 1550 + (77 if what == "title" else 0)
-        elif what == "change-pin":
+        # A short Le each: what the card sends are exactly these bytes, and 61xx behind each part.
+        part = min(left, 255)
+        got, sw = card.send(c.INS_PAY, data=data, cla=c.CLA_PROPRIETARY, le=part)
+        while len(got) < left:
+            assert sw >> 8 == c.SW_MORE >> 8
+            more, sw = card.send(c.INS_GET_RESPONSE, le=min(left - len(got), 255))
+            got += more
+        assert len(got) == left
+        card.power()
+        card.select()
+        assert card.send(c.INS_GET_RESPONSE)[1] == c.SW_CONDITIONS
+        assert (card.info().counter, card.info().spent) == (3, 350)
+        whole = card.pay(request)
+        assert verify(whole) == whole and whole[:left] == got
+        assert (card.info().counter, card.balance()) == (3, MONEY - 200)
+        if sw == c.SW_OK:
+            break
+        with pytest.raises(Refusal) as refusal:
+            verify(got)
+        assert refusal.value.reason == MALFORMED
+        left += 1
+    assert left == len(whole)
+
+
+@pytest.mark.parametrize("when", ["cut_before", "cut_after"])
+@pytest.mark.parametrize("apdu", [1, 2, 3])
+def test_cut_before_and_after_each_command(
+    world: World, tmp_path: Path, when: str, apdu: int
+) -> None:
+    """The tap of a terminal (SELECT, PAY, and GET RESPONSE where APDUs are short) without power around a
+    command: nothing was paid before PAY, all was after it, and the next tap brings the payment.
+    """
+    large = make_world(world.net.suite.id, IMAGE_BANK)
+    image = tmp_path / "card.img"
+    image.write_bytes(large.content)
+    request = large.net.request(1200)
+
+    def tap(path: str) -> bytes:
+        with open_path(path) as connection:
+            card = CardClient(connection, extended=False)
+            card.select()
+            return card.pay(request)
+
+    with pytest.raises(LinkLostError) as lost:
+        tap(f"sim:{image}?{when}={apdu}")
+    assert lost.value.maybe_executed
+    card = Card(image.read_bytes())
+    card.power()
+    paid = apdu == 3 or (apdu, when) == (2, "cut_after")
+    assert card.balance() == MONEY - (1200 if paid else 0)
+    again = tap(f"sim:{image}")
+    assert tap(f"sim:{image}") == again
+    if paid:
+        assert card.pay(request) == again
+    card = Card(image.read_bytes())
+    card.power()
+    assert card.balance() == MONEY - 1200
+
+
+@dataclass(frozen=True)
+class Change:
+    """A command that writes. transactions: how many; gain: of money on the card, fen."""
+
+    ins: int
+    data: Callable[[World], bytes]
+    transactions: int
+    gain: int = 0
+
+
+def tlvs(*codes: tuple[int, bytes]) -> bytes:
+    return b"".join(tag.to_bytes(2, "big") + bytes((len(code),)) + code for tag, code in codes)
+
+
+CHANGES = {
+    "title": Change(
+        c.INS_PUT_DATA, lambda w: w.net.title(w.public, hi=77, amount=77).encode(), 1, 77
+    ),
+    # What a payee gives back is a slice that this card has paid, under the serial's next epoch.
+    "refund": Change(
+        c.INS_PUT_DATA,
+        lambda w: w.net.title(
+            w.public, lo=0, hi=30, amount=300, serial=w.titles[2].serial
+        ).encode(),
+        1,
+        30,
+    ),
+    "risk": Change(c.INS_PUT_DATA, lambda w: w.net.risk(w.public, 9, cumulative=5).encode(), 1),
+    "time": Change(c.INS_PUT_DATA, lambda w: w.net.time(NOW + 99).encode(), 1),
+    # Drops the third title, of which 150 fen are paid.
+    "time-that-drops": Change(
+        c.INS_PUT_DATA, lambda w: w.net.time(NOW + 40 * DAY).encode(), 1, -150
+    ),
+    "certificate": Change(
+        c.INS_PUT_DATA,
+        lambda w: w.net.certificate(w.public, expiry=NOW + 500 * DAY).encode(),
+        1,
+    ),
+    "pin": Change(c.INS_VERIFY, lambda w: PIN, 2),
+    "wrong-pin": Change(c.INS_VERIFY, lambda w: b"0000", 1),
+    "change-pin": Change(
+        c.INS_CHANGE_REFERENCE_DATA, lambda w: tlvs((0x9F25, PIN), (0x9F25, b"4321")), 3
+    ),
+    "unblock": Change(
+        c.INS_RESET_RETRY_COUNTER, lambda w: tlvs((0x9F26, PUK), (0x9F25, b"4321")), 3
+    ),
+}
+
+
+@pytest.mark.parametrize("what", CHANGES)
+def test_torn_changes(world: World, content: bytes, what: str) -> None:
+    """Everything else that writes is old or new after a cut, and can be done again."""
+    change = CHANGES[what]
+    data = change.data(world)
+    p2 = 0 if change.ins == c.INS_PUT_DATA else c.PIN_REFERENCE
+
+    def act(card: Card) -> tuple[bytes, int]:
+        card.select()
+        return card.send(change.ins, 0, p2, data)
+
+    for card in every_cut(content, act, change.transactions):
+        card.power()
+        card.select()
+        tries = card.info().pin_tries
+        assert tries in ((2, 3) if "pin" in what else (3,))
+        if change.ins == c.INS_PUT_DATA:
+            # Never taken, or wholly: then a repetition is stale. Afterwards it is.
+            assert act(card)[1] in (c.SW_OK, c.SW_STALE)
+            assert act(card)[1] == c.SW_STALE
+            assert card.balance() == MONEY + change.gain
+        elif what == "wrong-pin":
+            assert act(card)[1] == c.SW_PIN_WRONG | tries - 1
+            assert card.balance() == MONEY
+        elif what == "pin":
+            assert act(card)[1] == c.SW_OK
+            assert card.balance() == MONEY
+        else:
             old = card.send(c.INS_VERIFY, 0, c.PIN_REFERENCE, PIN)[1]
             new = card.send(c.INS_VERIFY, 0, c.PIN_REFERENCE, b"4321")[1]
             assert (old == c.SW_OK) != (new == c.SW_OK)
-        else:
-            assert card.balance() == 1550
+            back = tlvs((0x9F26, PUK), (0x9F25, PIN))
+            card.ok(c.INS_RESET_RETRY_COUNTER, 0, c.PIN_REFERENCE, back)
+            assert card.balance() == MONEY
+
+
+def test_torn_displacement() -> None:
+    """Where a title comes for which a spent one must be forgotten, both happen or neither."""
+    world = make_world(o.SUITE_P256, 2 * BANK)
+    net = world.net
+    card = Card(world.content)
+    card.power()
+    card.select()
+    for number in range(c.MAX_SEEN - len(world.titles)):
+        # Each is paid away at once, since it expires first; what has to go later is the first of them.
+        title = net.title(world.public, hi=10, amount=10, expiry=NOW + 8 * DAY + number)
+        card.ok(c.INS_PUT_DATA, data=title.encode())
+        card.pay(net.request(10))
+        if not number:
+            displaced = title
+    assert card.balance() == MONEY
+    content = bytes(card.content)
+    title = net.title(world.public, hi=77, amount=77)
+
+    def act(card: Card) -> None:
+        card.select()
+        card.ok(c.INS_PUT_DATA, data=title.encode())
+
+    for card in every_cut(content, act, transactions=1):
+        card.power()
+        card.select()
+        assert card.send(c.INS_PUT_DATA, data=displaced.encode())[1] == c.SW_STALE
+        act(card)
+        assert card.send(c.INS_PUT_DATA, data=displaced.encode())[1] == c.SW_EXPIRED
+        assert card.balance() == MONEY + 77
 
 
 def test_torn_personalisation() -> None:
     """A card torn while it is made is blank, keyed or personalised, and can be finished."""
     net = Network(o.SUITE_P256)
-    blank = Card(bytearray(b"\xff" * 2 * BANK))
+    blank = Card(b"\xff" * 2 * BANK)
     blank.power()
-    content = bytes(blank.content)
 
     def finish(card: Card) -> None:
         card.select()
@@ -237,17 +426,9 @@ def test_torn_personalisation() -> None:
         if life == o.LIFE_PERSONALISED:
             return
         public = card.ok(c.INS_GENERATE_KEY_PAIR, o.SUITE_P256)
-        perso = o.Personalisation(
-            center_key=net.center.public,
-            certification_key=net.certification.public,
-            pin=PIN,
-            puk=PUK,
-            certificate=net.certificate(public),
-            risk=net.risk(public),
-        )
-        card.ok(c.INS_STORE_DATA, 0x80, 0, perso.encode())
+        card.ok(c.INS_STORE_DATA, 0x80, 0, personalisation(net, public))
 
-    for card, _ in every_cut(content, finish):
+    for card in every_cut(bytes(blank.content), finish, transactions=2):
         card.power()
         finish(card)
         assert card.balance() == 0

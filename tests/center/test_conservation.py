@@ -7,8 +7,8 @@ The machine below keeps its own books, fen by fen, and compares them with the le
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
-from chipcash_wire import objects as o
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -16,6 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from chipcash.center.errors import CenterRefused
 from chipcash.evidence import verify_evidence
 from chipcash.trust import object_id
+from chipcash_wire import objects as o
 from tests.center.world import DAY, World, states
 
 HONEST = ("alice", "bob", "shop")
@@ -293,7 +294,7 @@ class Books(RuleBasedStateMachine):
 
 TestBooks = Books.TestCase
 TestBooks.settings = settings(
-    max_examples=60,
+    max_examples=200,
     stateful_step_count=30,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
@@ -306,7 +307,7 @@ def disjoint_parts(draw: st.DrawFn) -> list[list[tuple[int, int, int]]]:
     pieces = []
     for coin in range(2):
         cuts = sorted(draw(st.sets(st.integers(0, 20), min_size=2, max_size=8)))
-        pieces += [(coin, lo, hi) for lo, hi in zip(cuts, cuts[1:], strict=False)]
+        pieces += [(coin, lo, hi) for lo, hi in pairwise(cuts)]
     pieces = draw(st.permutations(pieces))
     claims: list[list[tuple[int, int, int]]] = []
     for piece in pieces:

@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 import pytest
-from chipcash_wire import objects as o
 
 from chipcash.center.errors import CenterRefused, LedgerError
 from chipcash.center.ledger import MAX_INTERVALS, Center
 from chipcash.evidence import EvidenceInvalid, verify_evidence
 from chipcash.trust import object_id
+from chipcash_wire import objects as o
 from tests.center.world import DAY, World, key, states, trust
 
 

@@ -1,15 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A network in memory for the tests: keys, a clock to turn, a center, and payers that sign claims."""
+"""A network in memory for the tests: keys, a clock to turn, a center, and payers that sign claims.
+
+Keys come from names, serials and nonces from counting, so that ids, and whatever is sorted by them, are the
+same in every run: only so can an example be repeated.
+"""
 
 from __future__ import annotations
 
-import secrets
+import hashlib
 from functools import cache
 from pathlib import Path
 
 from chipcash.center.ledger import Center, Parameters
 from chipcash.certification import Authority
 from chipcash.crypto import PrivateKey
+from chipcash.crypto import suite as find_suite
 from chipcash.trust import Trust, object_id
 from chipcash_wire import objects as o
 
@@ -20,8 +25,8 @@ DAY = 86400
 
 @cache
 def key(name: str, suite: str = "p256") -> PrivateKey:
-    """The same key for the same name within a run."""
-    return PrivateKey.generate(suite)
+    """The key of a name, the same in every run."""
+    return PrivateKey(find_suite(suite), hashlib.sha256(f"{suite} {name}".encode()).digest())
 
 
 @cache
@@ -47,12 +52,18 @@ class World:
     ) -> None:
         self.suite = suite
         self.now = START
+        self._made = 0
         self.trust = trust(suite)
         self.center = center(path, key("center", suite), self.trust, Parameters(), lambda: self.now)
 
     @property
     def header(self) -> bytes:
         return self.trust.header
+
+    def fresh(self, n: int) -> bytes:
+        """n bytes, at most 32, that this world has not given before: for a serial or a nonce."""
+        self._made += 1
+        return hashlib.sha256(b"%d" % self._made).digest()[:n]
 
     def key(self, name: str) -> PrivateKey:
         return key(name, self.suite)
@@ -66,7 +77,7 @@ class World:
         coin = o.Coin(
             header=self.header,
             signer=issuer.key_id,
-            serial=serial or secrets.token_bytes(16),
+            serial=serial or self.fresh(16),
             amount=amount,
             owner=self.public(owner),
         )
@@ -90,7 +101,7 @@ class World:
             inputs=tuple(o.Input(title_id=object_id(t), lo=lo, hi=hi) for t, lo, hi in parts),
             amount=sum(hi - lo for _, lo, hi in parts),
             payee=self.public(payee),
-            nonce=nonce or secrets.token_bytes(16),
+            nonce=nonce or self.fresh(16),
             counter=1,
             time=self.now,
             deadline=self.now + window,
@@ -98,7 +109,7 @@ class World:
         return claim.signed(self.key(payer).sign(claim.message()))
 
     def deposit(self, *claims: o.Claim) -> o.Deposit:
-        return o.Deposit(header=self.header, nonce=secrets.token_bytes(16), claims=claims)
+        return o.Deposit(header=self.header, nonce=self.fresh(16), claims=claims)
 
     def settle(self, *claims: o.Claim) -> o.Receipt:
         return self.center.settle(self.deposit(*claims))
@@ -134,7 +145,7 @@ class World:
         proof = o.GenuineProof(
             header=self.header,
             nonce=nonce,
-            digest=secrets.token_bytes(32),
+            digest=self.fresh(32),
             subject=self.public(name),
         )
         return proof.signed(self.key(name).sign(proof.message()))

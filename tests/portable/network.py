@@ -22,8 +22,9 @@ PUK = b"12345678"
 class Network:
     """Authorities' keys of one suite. Everything it makes is valid unless told otherwise."""
 
-    def __init__(self, suite_id, network=b"TEST"):
+    def __init__(self, suite_id, network=b"TEST", random=os.urandom):
         self.suite = suite(suite_id)
+        self.random = random
         self.header = o.make_header(network, suite_id)
         self.certification = self.key()
         self.center = self.key()
@@ -32,7 +33,7 @@ class Network:
 
     def key(self):
         """A new signing key."""
-        return Signer(self.suite, generate_private(self.suite, os.urandom), 1, os.urandom)
+        return Signer(self.suite, generate_private(self.suite, self.random), 1, self.random)
 
     def key_id(self, key):
         """Key id of a signing key."""
@@ -50,7 +51,7 @@ class Network:
             o.Title(
                 header=self.header,
                 signer=self.key_id(self.center),
-                serial=serial or os.urandom(16),
+                serial=serial or self.random(16),
                 amount=amount,
                 lo=lo,
                 hi=hi,
@@ -116,7 +117,7 @@ class Network:
             header=self.header,
             amount=amount,
             payee=payee or self.payee.public,
-            nonce=nonce or os.urandom(16),
+            nonce=nonce or self.random(16),
             time=time,
         )
 

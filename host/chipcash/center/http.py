@@ -180,7 +180,7 @@ def create_app(center: Center) -> Starlette:
 
         return Route(endpoint.path, handle, methods=[endpoint.method], name=endpoint.name)
 
-    return Starlette(
+    app = Starlette(
         routes=[route(endpoint) for endpoint in ENDPOINTS],
         exception_handlers={
             CenterRefused: _on_refused,
@@ -189,6 +189,8 @@ def create_app(center: Center) -> Starlette:
             Exception: _on_failure,
         },
     )
+    app.router.redirect_slashes = False  # a path that is not in the table is unknown
+    return app
 
 
 async def _body(request: Request) -> bytes:
@@ -241,7 +243,9 @@ def _on_malformed(request: Request, error: Exception) -> Response:
 def _on_http(request: Request, error: Exception) -> Response:
     known = cast(HTTPException, error)
     name = {404: "unknown", 405: "method"}.get(known.status_code, "http")
-    return _error(known.status_code, name, f"{known.detail}.", "See /openapi.json.")
+    answer = _error(known.status_code, name, f"{known.detail}.", "See /openapi.json.")
+    answer.headers.update(known.headers or {})  # Allow, which RFC 9110 asks for with 405
+    return answer
 
 
 def _on_failure(request: Request, error: Exception) -> Response:

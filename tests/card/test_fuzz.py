@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Bad input: 100,000 APDUs of no meaning, damaged and spliced commands, to cards in every life.
+
+What must hold for each answer is in tests/portable/fuzzing.py: a status word of the specification but
+6F00; a refusal writes nothing but a lost try of PIN or PUK; and after all of them the card still pays.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from random import Random
+
+import pytest
+from hypothesis import HealthCheck, given, note, settings
+from hypothesis import strategies as st
+
+from chipcash_sim.image import MemoryFlash
+from chipcash_wire import commands as c
+from chipcash_wire import objects as o
+from tests.portable.fuzzing import BANK, Dice, Material, Victim
+from tests.portable.network import Network
+
+APDUS = 100_000
+BATCH = 200
+"""APDUs, at least, to one card."""
+SHARES = [  # of a hundred
+    (o.SUITE_P256, "personalised", 65),
+    (o.SUITE_GM, "personalised", 15),
+    (o.SUITE_P256, "keyed", 10),
+    (o.SUITE_P256, "blank", 10),
+]
+
+_ANY_LIFE = {
+    c.SW_OK, c.SW_MORE, c.SW_LENGTH, c.SW_CHANNEL, c.SW_SECURE_MESSAGING, c.SW_CHAIN_BROKEN, c.SW_CONDITIONS,
+    c.SW_NOT_FOUND, c.SW_P1P2, c.SW_INS, c.SW_CLA,
+}  # fmt: skip
+_KEYED = _ANY_LIFE | {c.SW_DATA, c.SW_NETWORK, c.SW_SIGNATURE, c.SW_NOT_MINE}
+_PERSONALISED = _KEYED | {
+    c.SW_PIN_WRONG, c.SW_BLOCKED, c.SW_SECURITY, c.SW_RECORD_NOT_FOUND, c.SW_LIMIT_PAYMENT, c.SW_EXPIRED,
+    c.SW_TIME_PAST, c.SW_TIME_FUTURE, c.SW_STALE,
+}  # fmt: skip
+REACHED = {"blank": _ANY_LIFE, "keyed": _KEYED, "personalised": _PERSONALISED}
+"""Status words that so much bad input brings out: a card that refused all at the door would prove nothing."""
+
+
+class Logged(Victim):
+    """A card that remembers what it was sent, to be shown when something does not hold."""
+
+    log: list[str]
+
+    def send(self, apdu: bytes) -> tuple[bytes, int]:
+        self.log.append(apdu.hex())
+        answer: tuple[bytes, int] = super().send(apdu)
+        return answer
+
+
+@pytest.mark.parametrize(("suite", "life", "share"), SHARES)
+def test_any_bytes_bring_a_status_word_and_change_nothing(
+    suite: int, life: str, share: int
+) -> None:
+    flash = MemoryFlash(bytearray(b"\xff" * (2 * BANK)))
+    material = Material(Network(suite, random=Dice(suite).bytes), flash)
+    seen: Counter[int] = Counter()
+    sent = audited = cards = 0
+
+    @settings(
+        max_examples=APDUS * share // 100 // BATCH,
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+    )
+    @given(st.randoms(use_true_random=False))
+    def attack(chance: Random) -> None:
+        nonlocal sent, audited, cards
+        # The same for every card, so that an example can be repeated by itself.
+        material.net.random = Dice(99).bytes
+        card = Logged(material, life)
+        card.log = []
+        count = 0
+        try:
+            while count < BATCH:
+                count += card.attack(chance.randrange)
+            audited += card.check_alive()
+        except Exception:
+            note("\n".join(card.log))
+            raise
+        cards += 1
+        sent += count
+        seen.update(card.seen)
+
+    attack()
+    assert sent >= APDUS * share // 100
+    assert audited >= cards * 9 // 10
+    assert REACHED[life] <= set(seen), {f"{sw:04X}" for sw in REACHED[life] - set(seen)}
+
+
+def test_it_is_a_hundred_thousand() -> None:
+    assert sum(share for _, _, share in SHARES) == 100
