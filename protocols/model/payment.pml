@@ -1,353 +1,864 @@
-/* SPDX-License-Identifier: Apache-2.0
- *
- * The payment of protocols/spec: card, terminals, registration center; tears, retries, lost, late and
- * repeated messages, deadline, void, reclaim, honest reuse of what came back, a clone. See README.md.
- *
- *   spin -a [-DCLONE] [-DMUTANT_...] payment.pml && cc -O2 -DSAFETY -DCOLLAPSE -o pan pan.c && ./pan -m100000
- *
- * A message once sent may arrive at any later time, any number of times, or after everything that
- * matters: that is loss, delay, repetition and reordering. So a message is a bit that stays set.
- * Every step happens once, so every run ends; what is then left undone is impossible for good.
- */
+// SPDX-License-Identifier: Apache-2.0
+//
+// A payment, from the tap to the center and back: card, terminals, center, time. README.md says what is
+// left out, what is proved, and how to run it.
+//
+// What was sent is never taken back: a request that was stored, a claim that left a card, a void that was
+// signed may arrive at any time, any number of times, in any order, or never. So a network that loses,
+// delays and repeats needs no channels: who may act on a message has a guard that says it was sent.
 
-#ifndef FEN
-#define FEN 3                        /* of one coin; the title T0 holds them all */
+// ---- sizes, given with -D ---------------------------------------------------------------------------
+
+#ifndef REQUESTS
+#define REQUESTS 2
 #endif
-#define PAYMENTS 3                   /* a request, and the claim that answers it, have one number */
-#define REUSE 2                      /* this one is paid from what came back to the card */
-#define AMOUNT(c) ((c) == 0 -> 2 : 1)
-#define TILL(c) ((c) == 1)           /* one till asks for 0 and for what is reused, another for 1 */
-
-#define T0 0                         /* the title that the card was loaded with */
-#define PAID(c) (1 + (c))            /* the payee's title, if claim c settles */
-#ifdef MUTANT_TITLE_REUSED
-#define BACK(c) T0
-#else
-#define BACK(c) (1 + PAYMENTS + (c)) /* the payer's title, if claim c is reclaimed */
+#ifndef CLAIMS
+#define CLAIMS 2 // signed in all: the count of the risk parameters
 #endif
-#define TITLES (1 + 2 * PAYMENTS)
-#define NEVER 255
-
-/* The card and its clone: what is in flash. ptr[1] and what follows from it belong to the clone. */
-byte ptr[2];
-bool cloned;
+#ifndef LOG
+#define LOG 3 // payments that a card remembers, 1 or 3; the real one 8
+#endif
+#ifndef LAST
+#define LAST 1 // period in which the clock stops, until the ending
+#endif
 #ifdef CLONE
-#define HOLDER(c) ((c) == 1)         /* the clone pays request 1 */
+#define CARDS 2 // the second has the key and the money of the first
 #else
-#define HOLDER(c) 0
+#define CARDS 1
+#endif
+#ifdef ONE_TITLE
+#define FIRST 7 // units of the first title; the rest is the second's
+#else
+#define FIRST 3
+#endif
+#ifdef COVERAGE
+#define STEP atomic // slower, and the verifier says which statements it has not reached
+#else
+#define STEP d_step
+#endif
+#define UNITS 3 // of one coin; in a mask unit u is bit u
+#define ALL 7
+#ifndef EPOCHS
+#define EPOCHS 5 // titles that can begin at one unit; an index error if there are more
+#endif
+#define TITLES (UNITS * EPOCHS)
+#define LIFE 1 // periods from a title's making to its expiry
+
+#define AMOUNT(r) ((r) == 1 -> 2 : 1)
+#define PAYER 0 // the owner of both cards' key
+#define PAYEE(r) ((r) + 1)
+#define LIBRARY 100 // the issuing library: what it gets is redeemed
+#define NONE 255
+
+// ---- requests of terminals --------------------------------------------------------------------------
+
+// A request, and from PENDING on the payment that answered it.
+#define NEW 0
+#define OPEN 1
+#define GIVEN_UP 2
+#define PENDING 3
+#define VERIFIED 4
+#define IN_DISPUTE 5
+#define LATE 6
+#define REFUNDED 7
+#define REDEEMED 8
+
+typedef Request {
+    byte state;
+    byte time;
+    byte claim; // that answered it
+    bool paid // the terminal said so
+}
+
+Request request[REQUESTS];
+
+#define ANSWERED(r) (request[r].state >= PENDING)
+#define ASKED(r) (request[r].state != NEW) // what was stored may reach a card at any later time
+
+// ---- the card ---------------------------------------------------------------------------------------
+
+typedef Store { // what survives a power cut
+    byte left[TITLES]; // of each title, the units from its pointer on
+    int seen; // titles, as bits
+    byte counter;
+    byte log[LOG] // claims + 1, the last one first; 0: nothing
+}
+
+Store store[CARDS];
+
+#if LOG == 1
+#define IN_LOG(me, c) (store[me].log[0] == (c) + 1)
+#else
+#define IN_LOG(me, c) (store[me].log[0] == (c) + 1 || store[me].log[1] == (c) + 1 || store[me].log[2] == (c) + 1)
+#endif
+#ifdef CLONE
+#define REMEMBERED(c) (IN_LOG(0, c) || IN_LOG(1, c))
+#else
+#define REMEMBERED(c) IN_LOG(0, c)
 #endif
 
-/* Claims. signed: it is in its card's log; out: its bytes have left the card. */
-bool inlog[PAYMENTS], out[PAYMENTS];
-byte title[PAYMENTS], lo[PAYMENTS], hi[PAYMENTS];
+// ---- the center's ledger ----------------------------------------------------------------------------
 
-/* Requests, as the tills store them. */
-mtype = { FRESH, OPEN, ANSWERED, VOIDED, CANCELLED };
-mtype request[PAYMENTS] = FRESH;
-bool refused[PAYMENTS];              /* the card said that it has not enough */
-bool said[PAYMENTS];                 /* the cashier has been told "paid" */
-bool deposited[PAYMENTS];
-bool mortal[2], dead[2];             /* a till that is lost, with all that it holds */
-
-/* The center. */
-mtype = { NONE, SETTLED, DISPUTED, EXPIRED, VOIDED_THERE, RECLAIMED };
-bool live[TITLES * FEN];             /* which fen are live under which title */
-mtype first[PAYMENTS] = NONE;        /* what a deposit of the claim brings, for ever */
-mtype now[PAYMENTS] = NONE;          /* what has become of it */
-bool arrived[PAYMENTS];              /* the till's own deposit of it reached the center */
-bool intime[PAYMENTS];               /* ... before deadline and grace were over */
-bool voided[PAYMENTS], barred[PAYMENTS]; /* a void is registered; before any deposit was */
-byte against[PAYMENTS] = NEVER;      /* evidence: the earlier claim on the same fen of the same title */
-bool blacklisted;
-byte phase;                          /* 0, 1: before the deadline, in the grace; 2: over, but for REUSE; 3 */
-bool relay;                          /* somebody deposits whatever claim has left a card */
-
-byte u, t, d, k;                     /* scratch of steps, zero between them */
-
-#define OVER(c) (phase >= ((c) == REUSE -> 3 : 2))
-#define MOVED(x) ((x) == SETTLED || (x) == RECLAIMED)
-#define OVERLAP(a, b) (title[a] == title[b] && lo[a] < hi[b] && lo[b] < hi[a])
-
-/* Each fen of the coin is live under exactly one title. */
-inline conserved() {
-	u = 0;
-	do
-	:: u < FEN ->
-		k = 0; t = 0;
-		do
-		:: t < TITLES -> k = k + live[t * FEN + u]; t++
-		:: else -> break
-		od;
-		assert(k == 1);
-		u++
-	:: else -> break
-	od;
-	u = 0; k = 0; t = 0
-}
-
-/* k: whether the whole interval of claim c is live under its title. */
-inline is_live(c) {
-	k = 1; u = lo[c];
-	do
-	:: u < hi[c] -> k = k && live[title[c] * FEN + u]; u++
-	:: else -> break
-	od;
-	u = 0
-}
-
-/* The one place where money moves. */
-inline move(c, to) {
-	u = lo[c];
-	do
-	:: u < hi[c] -> live[title[c] * FEN + u] = false; live[(to) * FEN + u] = true; u++
-	:: else -> break
-	od;
-	u = 0;
-	conserved()
-}
-
-/* The interval is not wholly live: some of it left the title by an earlier claim, the evidence. */
-inline dispute(c) {
-	d = 0;
-	do
-	:: d < PAYMENTS && !(d != c && MOVED(now[d]) && OVERLAP(c, d)) -> d++
-	:: else -> break
-	od;
-	assert(d < PAYMENTS);
-#ifndef MUTANT_OVERLAP_FORGOTTEN
-	against[c] = d;
-	blacklisted = true;
+// Time goes in periods. A claim's deadline is the period of its request, grace included, and is past when a
+// later one has begun. The same for a title's expiry.
+byte now;
+#define PAST(t) (now > (t))
+#ifdef MUTANT_LATE_ON_TIME
+#define TOO_LATE(c) (now >= request[claim[c].request].time)
+#else
+#define TOO_LATE(c) PAST(request[claim[c].request].time)
 #endif
-	d = 0
+#ifdef MUTANT_RENEWED_EARLY
+#define RENEWABLE(t) (title[t].live && title[t].owner == PAYER && (t < UNITS || PAST(title[t].expiry)))
+#else
+#define RENEWABLE(t) (title[t].live && title[t].owner == PAYER && PAST(title[t].expiry))
+#endif
+
+// How the center knows an interval of a claim.
+#define UNKNOWN 0
+#define SETTLED 1
+#define DISPUTED 2
+#define EXPIRED 3
+#define VOIDED 4
+#define RECLAIMED 5
+
+typedef Title {
+    byte owner;
+    byte units; // the slice that was signed; 0: never made
+    byte live; // what of it still belongs to the owner
+    byte renewed; // what left it by a reclaim by title
+    byte expiry
 }
 
-/* A deposit of claim c, which is new to the center. */
-inline settle(c) {
-	if
-#ifndef MUTANT_VOID_IGNORED
-	:: voided[c] -> first[c] = VOIDED_THERE
+typedef Claim {
+    byte request; // its nonce, and with it payee, amount and deadline
+    byte counter;
+    byte title[2]; // inputs
+    byte units[2]; // 0: there is no such input
+    byte signers; // which cards, as bits
+    bool sent; // it has left a card
+    byte outcome[2]; // what a deposit of it brings, for ever
+    bool moved[2]; // the interval changed hands by this claim
+    byte rival[2]; // where it is disputed: the claim that came first
+    byte evidence // claims that are held against this one, as bits
+}
+
+// Title lo + UNITS * n is the n-th that begins at unit lo, so that no two orders give one title two names.
+Title title[TITLES];
+Claim claim[CLAIMS];
+byte claims; // how many were signed
+byte redeemed; // units
+bool listed; // the payer's key is on the blacklist
+bool barred[REQUESTS]; // a void of it is registered
+bool over; // nothing more goes wrong
+
+#define REGISTERED(c) (claim[c].outcome[0] != UNKNOWN)
+// Whether input i of claim c and input j of claim d share units of one title.
+#define OVERLAP(c, i, d, j) (claim[c].title[i] == claim[d].title[j] && (claim[c].units[i] & claim[d].units[j]))
+// It asked for the money, and was not turned away before anybody looked whose it is.
+#ifdef ALSO_VOIDED_AND_EXPIRED
+#define CONTENDED(c, i) true
+#else
+#define CONTENDED(c, i) (claim[c].outcome[i] != VOIDED && claim[c].outcome[i] != EXPIRED)
 #endif
-	:: else ->
-		if
-		:: OVER(c) -> first[c] = EXPIRED
-		:: else ->
-			is_live(c);
+
+// Scratch of single steps; no part of the state.
+hidden byte i;
+hidden byte j;
+hidden byte d;
+hidden byte e;
+hidden byte k;
+hidden byte n;
+hidden byte u;
+hidden byte w;
+hidden byte lowest;
+hidden byte covered;
+hidden byte source;
+hidden byte what;
+
+// The one place where money changes hands: units of title t to a new title of `to`, or to the library.
+inline move(t, units_, to) {
+    what = units_; // title[t].live may be given for it
+    title[t].live = title[t].live & ~what;
+    if
+    :: to == LIBRARY -> redeemed = redeemed | what
+    :: else ->
+        lowest = (what & 1 -> 0 : (what & 2 -> 1 : 2));
+        do
+        :: title[lowest].units -> lowest = lowest + UNITS
+        :: else -> break
+        od;
+        title[lowest].owner = to;
+        title[lowest].units = what;
+        title[lowest].live = what;
+        title[lowest].expiry = now + LIFE
+    fi
+}
+
 #ifdef MUTANT_LIVE_UNCHECKED
-			k = 1;
-#endif
-			if
-			:: k -> k = 0; first[c] = SETTLED; move(c, PAID(c))
-			:: else -> first[c] = DISPUTED; dispute(c)
-			fi
-		fi
-	fi;
-	now[c] = first[c]
-}
-
-/* The payer wants claim c back. */
-inline reclaim(c) {
-	is_live(c);
-	if
-	:: k -> k = 0; now[c] = RECLAIMED; move(c, BACK(c))
-	:: else ->
-		now[c] = DISPUTED;
-		if
-		:: first[c] == NONE -> dispute(c)
-		:: else
-		fi
-	fi;
-	if
-	:: first[c] == NONE -> first[c] = now[c]
-	:: else
-	fi
-}
-
-/* A holder's answer to a request that is not in its log: the next fen of a title. One write: claim and
- * pointer. A tear before it changes nothing; a tear after it only delays when the bytes leave. */
-inline sign(c, from, start, amount) {
-	d = 0;
-	do
-	:: d < PAYMENTS ->
-		assert(d == c || !inlog[d] || HOLDER(d) != HOLDER(c) || title[d] != from ||
-			start >= hi[d] || lo[d] >= start + amount);
-		d++
-	:: else -> break
-	od;
-	d = 0;
-	title[c] = from; lo[c] = start; hi[c] = start + amount;
-	inlog[c] = true
-}
-
-/* The card, or its clone, and payment c. */
-proctype Holder(byte c) {
-end:	do
-	:: atomic {
-		c != REUSE && request[c] == OPEN && !inlog[c] && !refused[c] &&
-			(HOLDER(c) == 0 || cloned) ->
-		if
-		:: ptr[HOLDER(c)] + AMOUNT(c) > FEN -> refused[c] = true
-		:: else ->
-			sign(c, T0, ptr[HOLDER(c)], AMOUNT(c));
-#ifdef MUTANT_ANSWER_BEFORE_WRITE
-			out[c] = true;
-			if
-			:: true
-			:: true -> ptr[HOLDER(c)] = ptr[HOLDER(c)] + AMOUNT(c)
-			fi
+#define IS_LIVE(c, x) true
+#elif defined(MUTANT_PARTLY_LIVE)
+#define IS_LIVE(c, x) (title[claim[c].title[x]].live & claim[c].units[x])
 #else
-			ptr[HOLDER(c)] = ptr[HOLDER(c)] + AMOUNT(c)
+#define IS_LIVE(c, x) ((title[claim[c].title[x]].live & claim[c].units[x]) == claim[c].units[x])
 #endif
-		fi
-	   }
-	:: atomic { /* the card was online, and has the title of what came back */
-		c == REUSE && request[c] == OPEN && !inlog[c] &&
-			(now[0] == RECLAIMED || now[1] == RECLAIMED) ->
-		if
-		:: now[0] == RECLAIMED -> sign(c, BACK(0), lo[0], 1)
-		:: now[1] == RECLAIMED -> sign(c, BACK(1), lo[1], 1)
-		fi
-	   }
-	:: atomic { inlog[c] && !out[c] -> out[c] = true } /* the answer, at once or to a retry */
-#ifdef MUTANT_RETRY_SIGNS_ANEW
-	:: atomic { /* the answer was lost, the till asks again */
-		c != REUSE && out[c] && request[c] == OPEN && ptr[HOLDER(c)] + AMOUNT(c) <= FEN ->
-		assert(lo[c] == ptr[HOLDER(c)])
-	   }
+
+inline take(c, x, to) {
+    if
+    :: IS_LIVE(c, x) ->
+        source = claim[c].title[x];
+#ifdef MUTANT_TITLE_REUSED
+        if
+        :: to != PAYER -> move(source, claim[c].units[x], to)
+        :: else // comes back under the title under which it was spent
+        fi;
+#else
+        move(source, claim[c].units[x], to);
 #endif
-	od
+        claim[c].moved[x] = true
+    :: else
+    fi
 }
 
-/* A till and its request c. It may be lost for good at any time, and then does nothing any more. */
-proctype Till(byte c) {
-end:	do
-	:: atomic { !dead[TILL(c)] && request[c] == FRESH -> request[c] = OPEN }
-#ifdef MUTANT_PAID_BEFORE_STORED
-	:: atomic { !dead[TILL(c)] && request[c] == OPEN && out[c] && !said[c] -> said[c] = true }
-	:: atomic { !dead[TILL(c)] && said[c] && request[c] == OPEN -> request[c] = ANSWERED }
-#else
-	:: atomic {
-		!dead[TILL(c)] && request[c] == OPEN && out[c] ->
-		request[c] = ANSWERED; said[c] = true
-	   }
-#endif
-	:: atomic { !dead[TILL(c)] && request[c] == OPEN -> request[c] = VOIDED }
-	:: atomic { !dead[TILL(c)] && request[c] == OPEN && refused[c] -> request[c] = CANCELLED }
-	:: atomic {
-		!dead[TILL(c)] && request[c] == ANSWERED && !deposited[c] -> deposited[c] = true
-	   }
-	od
+// The claim by which some of interval x left its title; none, if it went back by title.
+inline find_rival(c, x) {
+    claim[c].rival[x] = NONE;
+    for (d : 0 .. CLAIMS - 1) {
+        if
+        :: (claim[d].moved[0] && OVERLAP(c, x, d, 0)) || (claim[d].moved[1] && OVERLAP(c, x, d, 1)) ->
+            claim[c].rival[x] = d
+        :: else
+        fi
+    }
+    assert(claim[c].rival[x] != NONE || (title[claim[c].title[x]].renewed & claim[c].units[x]))
 }
 
-/* The center, and what reaches it about claim c. What it has answered once, it answers again. */
-proctype Center(byte c) {
-end:	do
-	:: atomic {
-		deposited[c] && !arrived[c] ->
-		arrived[c] = true; intime[c] = !OVER(c);
-#ifndef MUTANT_SETTLED_TWICE
-		if
-		:: first[c] != NONE
-		:: else -> settle(c)
-		fi
-#else
-		settle(c)
+inline accuse(c, x) {
+    if
+    :: claim[c].rival[x] != NONE ->
+#ifndef MUTANT_NO_EVIDENCE
+        claim[c].evidence = claim[c].evidence | (1 << claim[c].rival[x]);
 #endif
-	   }
-	:: atomic { relay && out[c] && first[c] == NONE -> settle(c) }
-	:: atomic {
-		!voided[c] && !dead[TILL(c)] &&
-#ifdef MUTANT_VOID_AFTER_ANSWER
-			(request[c] == ANSWERED ||
-#else
-			(
+#ifndef MUTANT_NOT_LISTED
+        listed = true
 #endif
-			request[c] == VOIDED) ->
-		voided[c] = true; barred[c] = (first[c] == NONE)
-	   }
-#ifndef MUTANT_NO_RECLAIM
-	:: atomic {
-		inlog[c] && (first[c] == NONE || now[c] == EXPIRED || now[c] == VOIDED_THERE) &&
+    :: else
+#ifdef MUTANT_ACCUSED_BY_TITLE
+        -> listed = true
+#endif
+    fi
+}
+
+// Interval by interval: wholly live under its title, it goes to its new owner; else it is disputed.
+inline decide(c, state, to) {
+    for (i : 0 .. 1) {
+        if
+        :: claim[c].units[i] ->
+            take(c, i, to);
+            if
+            :: claim[c].moved[i] -> claim[c].outcome[i] = state
+            :: else ->
+                claim[c].outcome[i] = DISPUTED;
+                find_rival(c, i);
+                accuse(c, i)
+            fi
+        :: else
+        fi
+    }
+}
+
+inline turn_away(c, state) {
+    claim[c].outcome[0] = state;
+    claim[c].outcome[1] = (claim[c].units[1] -> state : UNKNOWN)
+}
+
+#ifdef MUTANT_SETTLED_ANEW
+#define KNOWN(c) false
+#else
+#define KNOWN(c) REGISTERED(c)
+#endif
+#ifdef MUTANT_VOID_IGNORED
+#define BARRED(c) false
+#else
+#define BARRED(c) barred[claim[c].request]
+#endif
+
+// A claim is deposited, by whoever has it.
+inline deposit(c) {
+    if
+    :: KNOWN(c) // it keeps its first outcome
+    :: else ->
+        if
+        :: BARRED(c) -> turn_away(c, VOIDED)
+        :: !BARRED(c) && TOO_LATE(c) -> turn_away(c, EXPIRED)
+        :: else -> decide(c, SETTLED, PAYEE(claim[c].request))
+        fi;
+        // who gave up, and said so, has not been paid
+        assert(!barred[claim[c].request] || (claim[c].outcome[0] == VOIDED && claim[c].outcome[1] != SETTLED))
+    fi
+}
+
 #ifdef MUTANT_RECLAIMED_EARLY
-			true
+#define DUE(c) true
 #else
-			(OVER(c) || voided[c])
+#define DUE(c) (TOO_LATE(c) || barred[claim[c].request])
 #endif
-			-> reclaim(c)
-	   }
-#endif
-	od
+
+// A claim's money goes back to its payer; of one that came voided or late, what is still there.
+inline reclaim(c) {
+    if
+    :: DUE(c) && !REGISTERED(c) ->
+        decide(c, RECLAIMED, PAYER)
+    :: DUE(c) && (claim[c].outcome[0] == VOIDED || claim[c].outcome[0] == EXPIRED) ->
+        for (i : 0 .. 1) {
+            if
+            :: claim[c].units[i] && !claim[c].moved[i] -> take(c, i, PAYER)
+            :: else
+            fi
+        }
+    :: else
+    fi
 }
 
-/* Time, tills that are lost, and the moment in which the whole card is copied. */
-proctype Fate() {
-end:	do
-	:: atomic { phase < 3 -> phase++ }
-	:: atomic { mortal[0] && !dead[0] -> dead[0] = true }
-	:: atomic { mortal[1] && !dead[1] -> dead[1] = true }
+// What is still live under an expired title of the payer comes back to it, slice by slice.
+inline reclaim_title(t) {
+    if
+    :: RENEWABLE(t) ->
+#ifndef MUTANT_NO_RECLAIM_BY_TITLE
+        title[t].renewed = title[t].live;
+        if
+        :: title[t].live == 5 -> // units 0 and 2: two slices
+            move(t, 1, PAYER);
+            move(t, 4, PAYER)
+        :: else -> move(t, title[t].live, PAYER)
+        fi;
+#endif
+    :: else
+    fi
+}
+
+// Any number below `limit`.
+inline pick(x, limit) {
+    x = 0;
+    do
+    :: x < limit - 1 -> x++
+    :: break
+    od
+}
+
+// The claim with which this card answered request r, if it still knows it, else NONE.
+inline look_up(me, r, c) {
+    c = NONE;
+    for (n : 0 .. LOG - 1) {
+        if
+        :: store[me].log[n] && claim[store[me].log[n] - 1].request == r -> c = store[me].log[n] - 1
+        :: else
+        fi
+    }
+}
+
+// A title that has money left and does not expire before the claim's deadline.
+#ifdef MUTANT_DEADLINE_BEHIND_EXPIRY
+#define USABLE(me, r, t) (store[me].left[t])
+#else
+#define USABLE(me, r, t) (store[me].left[t] && title[t].expiry >= request[r].time)
+#endif
+
+// Sign: the claim gets a number, the one it has if another card has signed the very same.
+inline make_claim(me, r, c) {
+    c = 0;
+    do
+    :: c < claims && !(claim[c].request == r && claim[c].counter == store[me].counter
+        && claim[c].title[0] == from[0] && claim[c].units[0] == units[0]
+        && claim[c].title[1] == from[1] && claim[c].units[1] == units[1]) -> c++
+    :: else -> break
+    od;
+    assert(c < CLAIMS);
+    claims = (c == claims -> claims + 1 : claims);
+    claim[c].request = r;
+    claim[c].counter = store[me].counter;
+    for (i : 0 .. 1) {
+        claim[c].title[i] = from[i];
+        claim[c].units[i] = units[i]
+    }
+    claim[c].signers = claim[c].signers | (1 << me);
+    check_card(me, c)
+}
+
+// One card signs each unit of a title once, and answers a request that it remembers as it did before.
+inline check_card(me, c) {
+    for (d : 0 .. CLAIMS - 1) {
+        if
+        :: d != c && (claim[d].signers & (1 << me)) ->
+            for (k : 0 .. 3) {
+                i = k / 2;
+                j = k % 2;
+                assert(!OVERLAP(c, i, d, j))
+            }
+            assert(claim[d].request != claim[c].request || claim[c].counter - claim[d].counter > LOG)
+        :: else
+        fi
+    }
+}
+
+inline write_pointers(me, c) {
+    for (i : 0 .. 1) {
+        store[me].left[claim[c].title[i]] = store[me].left[claim[c].title[i]] & ~claim[c].units[i]
+    }
+    store[me].counter++
+}
+
+inline write_log(me, c) {
+    n = LOG - 1;
+    do
+    :: n > 0 ->
+        store[me].log[n] = store[me].log[n - 1];
+        n--
+    :: else -> break
+    od;
+    store[me].log[0] = c + 1
+}
+
+#ifdef MUTANT_SPENT_TITLE_TAKEN_AGAIN
+#define SEEN(me, n) (store[me].left[n])
+#else
+#define SEEN(me, n) (store[me].seen & (1 << n))
+#endif
+
+// The next title of this owner that the card has not seen; a title is taken once, whatever became of it.
+inline put_title(me) {
+    n = 0;
+    do
+    :: n < TITLES && (title[n].units == 0 || title[n].owner != PAYER || SEEN(me, n)) -> n++
+    :: else -> break
+    od;
+    if
+    :: n < TITLES ->
+        store[me].left[n] = title[n].units;
+        store[me].seen = store[me].seen | (1 << n)
+    :: else
+    fi
+}
+
+proctype Card(byte me) {
+    byte r; // the request in hand
+    byte c; // its claim
+    byte t; // while choosing
+    byte need;
+    byte inputs;
+    byte from[2];
+    byte units[2];
+
+end_idle:
+    do
+    :: atomic {
+        !over ->
+        pick(r, REQUESTS);
+        if
+        :: !ASKED(r) -> goto done
+        :: else -> skip
+        fi;
+#ifndef MUTANT_RETRY_SIGNS_ANEW
+        STEP { look_up(me, r, c) }
+        if
+        :: c != NONE && claim[c].sent -> goto done // the same bytes, which everybody may have already
+        :: c != NONE && !claim[c].sent -> goto committed // nothing is signed or written
+        :: c == NONE -> skip
+        fi;
+#endif
+        // Which titles is left open: whatever a card's rule is, its choice is among these.
+        need = AMOUNT(r);
+        do
+        :: t < TITLES && need && inputs < 2 && USABLE(me, r, t) ->
+            STEP {
+                from[inputs] = t;
+                for (u : 0 .. UNITS - 1) { // from its pointer on
+                    if
+                    :: need && (store[me].left[t] & (1 << u)) ->
+                        units[inputs] = units[inputs] | (1 << u);
+                        need--
+                    :: else
+                    fi
+                }
+                inputs++;
+                t++
+            }
+        :: t < TITLES -> t++
+        :: t == TITLES -> break
+        od;
+        if
+        :: need || claims == CLAIMS -> goto done // refused
+        :: else -> skip
+        fi;
+        STEP {
+            make_claim(me, r, c);
+#if defined(MUTANT_ANSWER_BEFORE_WRITE)
+            claim[c].sent = true
+#elif defined(MUTANT_TWO_WRITES)
+            write_log(me, c)
+#else
+            // one write; torn before it, nothing has happened, and the signature is gone with the power
+            write_pointers(me, c);
+            write_log(me, c)
+#endif
+        }
+        goto committed
+    }
+    :: STEP { !over && me == 0 -> put_title(me) }
+    od;
+
+committed:
+    if
+    :: atomic { me == 1 -> claim[c].sent = true } // a clone is not torn
+    :: atomic {
+        me == 0 && !over ->
+#if defined(MUTANT_ANSWER_BEFORE_WRITE)
+        STEP { write_pointers(me, c); write_log(me, c) }
+#elif defined(MUTANT_TWO_WRITES)
+        STEP { write_pointers(me, c) }
+#endif
+        claim[c].sent = true // the answer
+    }
+    :: me == 0 // torn before the answer
+    fi;
+
+done:
+    atomic {
+        r = 0;
+        c = 0;
+        t = 0;
+        need = 0;
+        inputs = 0;
+        from[0] = 0;
+        from[1] = 0;
+        units[0] = 0;
+        units[1] = 0;
+        goto end_idle
+    }
+}
+
+// ---- what a terminal does ----------------------------------------------------------------------------
+
+#define ALL_ARE(c, state) (claim[c].outcome[0] == state && \
+    (claim[c].units[1] == 0 || claim[c].outcome[1] == state))
+
+// Stored with the request's new state in one write, before anybody says "paid".
+inline take_answer(c) {
+#ifdef MUTANT_PAID_BEFORE_STORED
+    request[claim[c].request].paid = true
+#else
+    request[claim[c].request].state = PENDING;
+    request[claim[c].request].claim = c;
+    request[claim[c].request].paid = true
+#endif
+}
+
+inline take_receipt(r) {
+    if
+    :: ALL_ARE(request[r].claim, SETTLED) -> request[r].state = VERIFIED
+    :: ALL_ARE(request[r].claim, EXPIRED) -> request[r].state = LATE
+    :: else -> request[r].state = IN_DISPUTE
+    fi
+}
+
+// All that a payee has goes on by a claim that is deposited at once: a refund, or a redemption.
+inline transfer(r, to) {
+    for (d : 0 .. TITLES - 1) {
+        if
+        :: title[d].live && title[d].owner == PAYEE(r) -> move(d, title[d].live, to)
+        :: else
+        fi
+    }
+}
+
+// A terminal and one of its requests.
+proctype Terminal(byte r) {
+end_idle:
+    do
+    :: STEP { // stored before it is sent
+        !over && request[r].state == NEW && (r == 0 || ASKED(r - 1)) -> // one after the other
+        request[r].state = OPEN;
+        request[r].time = now
+    }
+#ifdef MUTANT_VOID_OF_A_PAYMENT
+    :: STEP { !over && (request[r].state == OPEN || request[r].state == PENDING) -> request[r].state = GIVEN_UP }
+#else
+    :: STEP { !over && request[r].state == OPEN -> request[r].state = GIVEN_UP } // gives up, signs a void
+#endif
+    :: STEP { !over && request[r].state == GIVEN_UP && !barred[r] -> barred[r] = true } // arrives
+#ifdef TRANSFERS // else receipts can wait for the ending: what they say is settled
+    :: STEP { !over && request[r].state == PENDING && REGISTERED(request[r].claim) -> take_receipt(r) }
+    :: STEP { !over && request[r].state == VERIFIED -> transfer(r, PAYER); request[r].state = REFUNDED }
+    :: STEP { !over && request[r].state == VERIFIED -> transfer(r, LIBRARY); request[r].state = REDEEMED }
+#endif
+    od
+}
+
+// ---- what may happen to a claim ---------------------------------------------------------------------
+
+#ifdef MUTANT_ANSWER_TAKEN_AFTER_VOID
+#define WANTED(r) (request[r].state == OPEN || request[r].state == GIVEN_UP)
+#else
+#define WANTED(r) (request[r].state == OPEN)
+#endif
+
+// Once it has left the card, anybody may bring it to its payee, to the center for its payee, or for its payer.
+// The card's owner can also read it from the log.
+proctype Way(byte c) {
+end_idle:
+    do
+    :: STEP {
+        !over && claim[c].sent && WANTED(claim[c].request) && !PAST(request[claim[c].request].time) ->
+        take_answer(c)
+    }
+    :: STEP { !over && claim[c].sent -> deposit(c) }
+    :: STEP { !over && (claim[c].sent || REMEMBERED(c)) -> reclaim(c) }
+    od
+}
+
+proctype Clock() {
+    byte t;
+
+end_idle:
+    do
+    :: STEP { !over && now < LAST -> now++ }
+    :: STEP { // at any time after it fell due
+        !over ->
+        for (t : 0 .. TITLES - 1) {
+            reclaim_title(t)
+        }
+        t = 0
+    }
+    od
+}
+
+// ---- the ending -------------------------------------------------------------------------------------
+
+// From any state: nothing more goes wrong, time passes, and who is owed money asks for it. Then nothing may be
+// lost. Voids that did not arrive never do, requests that are open stay so.
+inline deposit_stored() {
+    for (r : 0 .. REQUESTS - 1) {
+        if
+        :: request[r].state == PENDING ->
+            late = PAST(request[r].time);
+            c = request[r].claim;
+            deposit(c);
+            take_receipt(r);
+            // In time: money, or evidence that it was paid elsewhere before.
 #ifdef CLONE
-	:: atomic { !cloned -> cloned = true; ptr[1] = ptr[0] }
+            assert(late || request[r].state == VERIFIED || (request[r].state == IN_DISPUTE && listed))
+#else
+            assert(late || request[r].state == VERIFIED)
 #endif
-	od
+        :: else
+        fi
+    }
 }
 
-/* When nothing more can happen. */
-proctype Judge() {
-	byte c, other;
-	timeout -> atomic {
-		assert(phase == 3);
-		assert(cloned || !blacklisted);                 /* nobody honest is accused */
-		do
-		:: c < PAYMENTS ->
-			/* What was signed away has an end: it is the payee's, or came back. */
-			assert(!inlog[c] || MOVED(now[c]) || (cloned && now[c] == DISPUTED));
-			/* "Paid" was said of what is stored, and brings the money if it is deposited in time. */
-			assert(!said[c] || request[c] == ANSWERED);
-			assert(!(request[c] == ANSWERED && intime[c]) || first[c] == SETTLED ||
-				(cloned && first[c] == DISPUTED));
-			/* What was given up came back, unless somebody else had deposited it before. */
-			assert(request[c] != VOIDED || !inlog[c] || relay || cloned ||
-				now[c] == RECLAIMED);
-			/* A void bars its claim for ever. */
-			assert(!barred[c] || first[c] != SETTLED);
-			/* Two claims on the same fen of one title: one has them at most, and there is evidence. */
-			other = 0;
-			do
-			:: other < c ->
-				assert(!inlog[c] || !inlog[other] || !OVERLAP(c, other) ||
-					!(MOVED(first[c]) || first[c] == DISPUTED) ||
-					!(MOVED(first[other]) || first[other] == DISPUTED) ||
-					(!(MOVED(first[c]) && MOVED(first[other])) &&
-						(against[c] != NEVER || against[other] != NEVER)));
-				other++
-			:: else -> break
-			od;
-			c++
-		:: else -> break
-		od;
-		/* Below its pointer a card never signs again: nothing there may be left to it. */
-		u = 0;
-		do
-		:: u < ptr[0] -> assert(cloned || !live[T0 * FEN + u]); u++
-		:: else -> break
-		od
-	}
+// ---- what holds in every state ----------------------------------------------------------------------
+
+// A disputed interval was spent before, and the evidence shows it to anyone.
+inline check_dispute(c, x) {
+    e = claim[c].rival[x];
+    assert(e != c && REGISTERED(e));
+    assert((OVERLAP(c, x, e, 0) && claim[e].moved[0]) || (OVERLAP(c, x, e, 1) && claim[e].moved[1]));
+    assert(claim[c].evidence & (1 << e));
+    assert(listed)
+}
+
+// Two registered claims on the same units of one title: one was paid at most, and the overlap was found.
+inline check_pair(c, x, other, y) {
+    if
+    :: OVERLAP(c, x, other, y) && REGISTERED(other) ->
+        assert(!(claim[c].moved[x] && claim[other].moved[y]));
+        assert(listed || !CONTENDED(c, x) || !CONTENDED(other, y))
+    :: else
+    fi
+}
+
+inline check_ledger() {
+    covered = redeemed;
+    for (n : 0 .. TITLES - 1) {
+        assert((title[n].live & ~title[n].units) == 0);
+        assert((covered & title[n].live) == 0); // no money created
+        covered = covered | title[n].live
+    }
+    assert(covered == ALL); // none lost
+    w = 0;
+    for (d : 0 .. CLAIMS - 1) {
+        w = w | claim[d].evidence;
+        if
+        :: REGISTERED(d) ->
+            for (i : 0 .. 1) {
+                if
+                :: claim[d].outcome[i] == DISPUTED && claim[d].rival[i] != NONE -> check_dispute(d, i)
+                :: else
+                fi;
+                // what left a title never lies under it again
+                assert(!claim[d].moved[i] || !(title[claim[d].title[i]].live & claim[d].units[i]))
+            }
+            for (e : d + 1 .. CLAIMS - 1) {
+                check_pair(d, 0, e, 0);
+                check_pair(d, 0, e, 1);
+                check_pair(d, 1, e, 0);
+                check_pair(d, 1, e, 1)
+            }
+        :: else
+        fi
+    }
+    assert(listed == (w != 0)); // nobody is accused without evidence
+#ifndef CLONE
+    assert(!listed) // nor is an honest card ever
+#endif
+}
+
+// ---- and in every ending ----------------------------------------------------------------------------
+
+inline check_ending() {
+    for (r : 0 .. REQUESTS - 1) {
+        assert(!request[r].paid || ANSWERED(r)); // what was said is stored
+        w = 0;
+        for (n : 0 .. TITLES - 1) {
+            if
+            :: title[n].live && title[n].owner == PAYEE(r) ->
+                w = w | title[n].live;
+                // its payee has what a card signed away to it, and nothing else
+                covered = 0;
+                for (d : 0 .. CLAIMS - 1) {
+                    for (j : 0 .. 1) {
+                        if
+                        :: (claim[d].request == r && claim[d].sent && claim[d].moved[j]
+                            && claim[d].outcome[j] == SETTLED) ->
+                            covered = covered | claim[d].units[j]
+                        :: else
+                        fi
+                    }
+                }
+                assert((title[n].live & ~covered) == 0)
+            :: else
+            fi
+        }
+        n = (w & 1) + ((w >> 1) & 1) + ((w >> 2) & 1);
+        assert(request[r].state != VERIFIED || n >= AMOUNT(r));
+#if !defined(CLONE) && LOG >= CLAIMS
+        assert(n <= AMOUNT(r)) // paid once, also by a request that was given up
+#endif
+    }
+    for (n : 0 .. TITLES - 1) {
+        // all else is back with the payer, in titles from which its card can pay
+        assert(title[n].owner != PAYER || (title[n].live & ~store[0].left[n]) == 0);
+        assert(title[n].owner != PAYER || !title[n].live || !PAST(title[n].expiry))
+    }
+}
+
+// All endings are one state to the verifier.
+inline forget_all() {
+    for (r : 0 .. REQUESTS - 1) {
+        request[r].state = 0;
+        request[r].time = 0;
+        request[r].claim = 0;
+        request[r].paid = false;
+        barred[r] = false
+    }
+    for (c : 0 .. CLAIMS - 1) {
+        claim[c].request = 0;
+        claim[c].counter = 0;
+        claim[c].signers = 0;
+        claim[c].sent = false;
+        claim[c].evidence = 0;
+        for (i : 0 .. 1) {
+            claim[c].title[i] = 0;
+            claim[c].units[i] = 0;
+            claim[c].outcome[i] = 0;
+            claim[c].moved[i] = false;
+            claim[c].rival[i] = 0
+        }
+    }
+    for (n : 0 .. TITLES - 1) {
+        title[n].owner = 0;
+        title[n].units = 0;
+        title[n].live = 0;
+        title[n].renewed = 0;
+        title[n].expiry = 0;
+        for (i : 0 .. CARDS - 1) {
+            store[i].left[n] = 0
+        }
+    }
+    for (i : 0 .. CARDS - 1) {
+        store[i].seen = 0;
+        store[i].counter = 0;
+        for (n : 0 .. LOG - 1) {
+            store[i].log[n] = 0
+        }
+    }
+    claims = 0;
+    redeemed = 0;
+    listed = false
+}
+
+proctype Ending() {
+    byte c;
+    byte r;
+    bool late;
+
+    atomic {
+        over = true;
+        STEP { check_ledger() }
+        if
+        :: STEP { deposit_stored(); late = false; c = 0 }
+        :: skip // nobody deposits before it is too late
+        fi;
+        STEP {
+            now = LAST + LIFE + 1;
+            for (c : 0 .. CLAIMS - 1) {
+                if
+                :: claim[c].sent || REMEMBERED(c) -> reclaim(c)
+                :: else
+                fi
+            }
+            deposit_stored();
+            for (c : 0 .. TITLES - 1) {
+                reclaim_title(c)
+            }
+            for (c : 1 .. TITLES) {
+                put_title(0)
+            }
+            check_ledger();
+            check_ending();
+            forget_all();
+            late = false;
+            r = 0;
+            c = 0
+        }
+    }
+}
+
+inline hold(t, what_) {
+    title[t].units = what_;
+    title[t].live = what_;
+    title[t].expiry = LIFE;
+    for (i : 0 .. CARDS - 1) {
+        store[i].left[t] = what_;
+        store[i].seen = store[i].seen | (1 << t)
+    }
 }
 
 init {
-	atomic {
-		k = 0;
-		do
-		:: k < FEN -> live[k] = true; k++
-		:: else -> break
-		od;
-		if :: true :: true -> mortal[0] = true fi;
-		if :: true :: true -> mortal[1] = true fi;
-		if :: true :: true -> relay = true fi;
-		k = 0;
-		do
-		:: k < PAYMENTS -> run Holder(k); run Till(k); run Center(k); k++
-		:: else -> k = 0; break
-		od;
-		run Fate(); run Judge()
-	}
+    atomic {
+        hold(0, FIRST);
+#ifndef ONE_TITLE
+        hold(2, ALL - FIRST);
+#endif
+        for (i : 0 .. CARDS - 1) {
+            run Card(i)
+        }
+        for (i : 0 .. REQUESTS - 1) {
+            run Terminal(i)
+        }
+        for (i : 0 .. CLAIMS - 1) {
+            run Way(i)
+        }
+        run Clock();
+        run Ending()
+    }
 }
