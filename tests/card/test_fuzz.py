@@ -54,6 +54,7 @@ class Logged(Victim):
         return answer
 
 
+@pytest.mark.timeout(900)  # a failing example takes minutes to shrink
 @pytest.mark.parametrize(("suite", "life", "share"), SHARES)
 def test_any_bytes_bring_a_status_word_and_change_nothing(
     suite: int, life: str, share: int
