@@ -155,12 +155,6 @@ bool over; // nothing more goes wrong
 #define REGISTERED(c) (claim[c].outcome[0] != UNKNOWN)
 // Whether input i of claim c and input j of claim d share units of one title.
 #define OVERLAP(c, i, d, j) (claim[c].title[i] == claim[d].title[j] && (claim[c].units[i] & claim[d].units[j]))
-// It asked for the money, and was not turned away before anybody looked whose it is.
-#ifdef ALSO_VOIDED_AND_EXPIRED
-#define CONTENDED(c, i) true
-#else
-#define CONTENDED(c, i) (claim[c].outcome[i] != VOIDED && claim[c].outcome[i] != EXPIRED)
-#endif
 
 // Scratch of single steps; no part of the state.
 hidden byte i;
@@ -233,20 +227,26 @@ inline find_rival(c, x) {
     assert(claim[c].rival[x] != NONE || (title[claim[c].title[x]].renewed & claim[c].units[x]))
 }
 
-inline accuse(c, x) {
-    if
-    :: claim[c].rival[x] != NONE ->
+#ifdef MUTANT_ONLY_MOVED_COMPARED
+#define COMPARED(d) (claim[d].moved[0] || claim[d].moved[1])
+#else
+#define COMPARED(d) REGISTERED(d)
+#endif
+
+// A claim that is new to the center: whatever became of it and of others, whom does it overlap?
+inline accuse(c) {
+    for (d : 0 .. CLAIMS - 1) {
+        if
+        :: d != c && COMPARED(d) && (OVERLAP(c, 0, d, 0) || OVERLAP(c, 0, d, 1) || OVERLAP(c, 1, d, 0) || OVERLAP(c, 1, d, 1)) ->
 #ifndef MUTANT_NO_EVIDENCE
-        claim[c].evidence = claim[c].evidence | (1 << claim[c].rival[x]);
+            claim[c].evidence = claim[c].evidence | (1 << d);
 #endif
 #ifndef MUTANT_NOT_LISTED
-        listed = true
+            listed = true
 #endif
-    :: else
-#ifdef MUTANT_ACCUSED_BY_TITLE
-        -> listed = true
-#endif
-    fi
+        :: else
+        fi
+    }
 }
 
 // Interval by interval: wholly live under its title, it goes to its new owner; else it is disputed.
@@ -260,7 +260,9 @@ inline decide(c, state, to) {
             :: else ->
                 claim[c].outcome[i] = DISPUTED;
                 find_rival(c, i);
-                accuse(c, i)
+#ifdef MUTANT_ACCUSED_BY_TITLE
+                listed = (listed || claim[c].rival[i] == NONE)
+#endif
             fi
         :: else
         fi
@@ -293,6 +295,7 @@ inline deposit(c) {
         :: !BARRED(c) && TOO_LATE(c) -> turn_away(c, EXPIRED)
         :: else -> decide(c, SETTLED, PAYEE(claim[c].request))
         fi;
+        accuse(c);
         // who gave up, and said so, has not been paid
         assert(!barred[claim[c].request] || (claim[c].outcome[0] == VOIDED && claim[c].outcome[1] != SETTLED))
     fi
@@ -308,7 +311,8 @@ inline deposit(c) {
 inline reclaim(c) {
     if
     :: DUE(c) && !REGISTERED(c) ->
-        decide(c, RECLAIMED, PAYER)
+        decide(c, RECLAIMED, PAYER);
+        accuse(c)
     :: DUE(c) && (claim[c].outcome[0] == VOIDED || claim[c].outcome[0] == EXPIRED) ->
         for (i : 0 .. 1) {
             if
@@ -671,7 +675,7 @@ inline check_pair(c, x, other, y) {
     if
     :: OVERLAP(c, x, other, y) && REGISTERED(other) ->
         assert(!(claim[c].moved[x] && claim[other].moved[y]));
-        assert(listed || !CONTENDED(c, x) || !CONTENDED(other, y))
+        assert(listed)
     :: else
     fi
 }

@@ -46,6 +46,7 @@ class Books(RuleBasedStateMachine):
         self.fens: dict[bytes, list[bytes | None]] = {}
         self.pointer: dict[bytes, int] = {}  # of honest owners, by title
         self.spent: list[tuple[bytes, int, int, bytes | None]] = []  # title, lo, hi, claim
+        self.registered: list[tuple[bytes, int, int, bytes]] = []  # the same, whatever became of it
         self.known: list[Known] = []
         self.deposits: list[tuple[o.Deposit, bytes]] = []
         self.evidence: set[tuple[bytes, bytes, bytes]] = set()  # title, first claim, second claim
@@ -67,12 +68,12 @@ class Books(RuleBasedStateMachine):
         claim, now = known.claim, self.world.now
         if known.state is not None and not reclaim:
             return known.state
+        claim_id = object_id(claim)
         if not reclaim and known.void is not None:
-            known.state = ["voided"] * len(claim.inputs)
+            found = ["voided"] * len(claim.inputs)
         elif not reclaim and now > claim.deadline + DAY:
-            known.state = ["expired"] * len(claim.inputs)
+            found = ["expired"] * len(claim.inputs)
         else:
-            claim_id = object_id(claim)
             found = []
             for at, item in enumerate(claim.inputs):
                 before = known.state[at] if known.state else None
@@ -94,12 +95,19 @@ class Books(RuleBasedStateMachine):
                         found.append("reclaimed")
                         continue
                     found.append("disputed")
-                    if known.state is None and first is not None:
-                        self.evidence.add((item.title_id, first, claim_id))
-            if known.state is None:
-                known.state = found
-            return found
-        return known.state
+        if known.state is None:
+            known.state = found
+            self.register(claim, claim_id)
+        return found
+
+    def register(self, claim: o.Claim, claim_id: bytes) -> None:
+        """A claim is new to the center: the first on the same fen is evidence, whatever became of it."""
+        for item in claim.inputs:
+            for title_id, lo, hi, by in self.registered:
+                if title_id == item.title_id and lo < item.hi and hi > item.lo:
+                    self.evidence.add((title_id, by, claim_id))
+                    break
+        self.registered += [(x.title_id, x.lo, x.hi, claim_id) for x in claim.inputs]
 
     def book(self, moved: list[tuple[o.Input, str]], titles: tuple[o.Title, ...]) -> None:
         """Put what moved under the titles of the receipt; every one of them must fit exactly."""

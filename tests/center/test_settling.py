@@ -54,6 +54,51 @@ def test_a_coin_lives_from_issue_to_redemption(world: World) -> None:
     assert states(again) == [["disputed"]]
 
 
+@pytest.mark.parametrize(
+    ("order", "became"),
+    [
+        ("settle a, late, settle b", ["settled", "expired"]),
+        ("late, settle a, settle b", ["expired", "expired"]),
+        ("late, settle a, reclaim b", ["expired", "reclaimed"]),
+        ("void a, settle a, settle b", ["voided", "settled"]),
+        ("late, reclaim a, reclaim b", ["reclaimed", "disputed"]),
+        ("expired, return title, reclaim a, reclaim b", ["disputed", "disputed"]),
+    ],
+)
+def test_repeat_payment_is_found_whatever_became_of_the_claims(
+    world: World, order: str, became: list[str]
+) -> None:
+    title = world.issue(100, "mallory")
+    claims = {
+        "a": world.claim("mallory", "shop", [(title, 0, 60)]),
+        "b": world.claim("mallory", "kiosk", [(title, 50, 90)]),
+    }
+    found = []
+    for step in order.split(", "):
+        verb, _, name = step.partition(" ")
+        if verb == "late":
+            world.now += 3 * DAY
+        elif verb == "expired":
+            world.now = title.expiry + 3 * DAY
+        elif verb == "return":
+            world.center.reclaim(world.reclaim(title_id=object_id(title)))
+        elif verb == "void":
+            world.center.register_void(world.void("shop", claims[name]))
+        elif verb == "settle":
+            found += states(world.settle(claims[name]))[0]
+        else:
+            found += states(world.center.reclaim(world.reclaim(claims[name])))[0]
+    assert found == became
+    record = world.center.claim(object_id(claims["b"]))
+    (digest,) = record["evidence"]
+    facts = verify_evidence(world.center.evidence(bytes.fromhex(digest)), world.trust)
+    assert facts.claim_ids == (object_id(claims["a"]), object_id(claims["b"]))
+    assert [entry.subject for entry in world.center.blacklist()[0]] == [world.public("mallory")]
+    # Nobody deposited what a reclaim found disputed: nobody bears a loss.
+    assert record["loss"] == {"guarantee_fund_fen": 0, "payee_fen": 0}
+    world.center.check()
+
+
 def test_repeat_payment_leaves_one_payment_and_evidence(world: World) -> None:
     title = world.issue(100, "mallory")
     first = world.claim("mallory", "shop", [(title, 0, 60)])

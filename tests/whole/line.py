@@ -161,6 +161,7 @@ class Observed(Center):
         self.repeats: set[tuple[bytes, bytes, bytes]] = set()
         self.counts: dict[str, int] = {}
         self._spent: dict[bytes, list[tuple[int, int, bytes | None]]] = {}
+        self._registered: dict[bytes, list[tuple[int, int, bytes]]] = {}
         self._returned: set[bytes] = set()
 
     def settle(self, deposit: o.Deposit) -> o.Receipt:
@@ -210,10 +211,20 @@ class Observed(Center):
                     assert first == (item.lo, item.hi, claim_id)
             elif outcome.state == o.DISPUTED:
                 assert first is not None and first[2] == outcome.claim_id != claim_id
-                if new and first[2] is not None:
-                    self.repeats.add((item.title_id, first[2], claim_id))
             elif new:
                 self._count(o.OUTCOMES[outcome.state])
+        if new:
+            self._register(claim, claim_id)
+
+    def _register(self, claim: o.Claim, claim_id: bytes) -> None:
+        """The first claim on the same fen is the evidence, whatever became of it."""
+        for item in claim.inputs:
+            known = self._registered.setdefault(item.title_id, [])
+            for lo, hi, by in known:
+                if lo < item.hi and hi > item.lo:
+                    self.repeats.add((item.title_id, by, claim_id))
+                    break
+            known.append((item.lo, item.hi, claim_id))
 
 
 class Wire:

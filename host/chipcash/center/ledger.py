@@ -143,7 +143,7 @@ class Center:
         self.parameters = parameters or Parameters()
         self._key = key
         self._clock = clock
-        self._db = Database(path, SCHEMA, version=1, what="The ledger")
+        self._db = Database(path, SCHEMA, version=2, what="The ledger")
 
     def close(self) -> None:
         """Close the ledger's file."""
@@ -557,7 +557,7 @@ class Center:
             redeemed = claim.payee == self.trust.issuer_key
             owner = None if redeemed else claim.payee
             result = self._decide(verified, cuts, o.SETTLED, owner)
-        self._register_claim(verified, result)
+        self._register_claim(verified, result, deposited=True)
         return result
 
     def _decide(
@@ -622,21 +622,34 @@ class Center:
             raise _broken(serial, "an interval is neither live nor spent under its title")
         return cut.claim_id
 
-    def _register_claim(self, verified: _Verified, result: o.Result) -> None:
-        """Record a claim with its first outcome; evidence and blacklist where it repeats a payment."""
+    def _register_claim(self, verified: _Verified, result: o.Result, *, deposited: bool) -> None:
+        """Record a claim with its first outcome; evidence and blacklist where it repeats a payment.
+
+        It does where any claim before it spends some of the same fen under the same title, whatever became
+        of either: late, voided or reclaimed, two signatures are two signatures.
+        """
         claim = verified.claim
         disputed = sum(x.hi - x.lo for x in result.outcomes if x.state == o.DISPUTED)
-        fund = min(disputed, self.parameters.guarantee)
+        loss = disputed if deposited else 0  # of a reclaim nobody bears one
+        fund = min(loss, self.parameters.guarantee)
         self._db.execute(
             "INSERT INTO claims (claim_id, payer, bytes, time, result, fund, loss)"
             " VALUES (?,?,?,?,?,?,?)",
             verified.claim_id, verified.payer, claim.encode(), self._clock(), result.encode(), fund,
-            disputed - fund,
+            loss - fund,
         )  # fmt: skip
-        for outcome, title in zip(result.outcomes, verified.titles, strict=True):
-            # Without a claim id the money went back when the title expired: nobody paid twice.
-            if outcome.state == o.DISPUTED and outcome.claim_id is not None:
-                self._store_evidence(title, outcome.claim_id, verified)
+        for item, title in zip(claim.inputs, verified.titles, strict=True):
+            first = self._db.one(
+                "SELECT claim_id FROM inputs WHERE serial = ? AND title_id = ? AND lo < ? AND hi > ?"
+                " ORDER BY seq LIMIT 1",
+                title.serial, item.title_id, item.hi, item.lo,
+            )  # fmt: skip
+            if first is not None:
+                self._store_evidence(title, first["claim_id"], verified)
+            self._db.execute(
+                "INSERT INTO inputs (serial, title_id, lo, hi, claim_id) VALUES (?,?,?,?,?)",
+                title.serial, item.title_id, item.lo, item.hi, verified.claim_id,
+            )  # fmt: skip
 
     def _store_evidence(self, title: o.Title, first_id: bytes, second: _Verified) -> None:
         (first,) = self._db.row("SELECT bytes FROM claims WHERE claim_id = ?", first_id)
@@ -699,7 +712,7 @@ class Center:
             cuts = _Cuts()
             if known is None:
                 result = self._decide(verified, cuts, o.RECLAIMED, verified.payer)
-                self._register_claim(verified, result)
+                self._register_claim(verified, result, deposited=False)
             else:
                 result = self._reclaim_known(verified, known, cuts)
             self._move(cuts.all)

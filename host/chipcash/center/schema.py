@@ -62,6 +62,16 @@ SCHEMA = (
         UNIQUE (serial, title_id, lo)
     ) STRICT""",
     "CREATE INDEX IF NOT EXISTS spends_claim ON spends (claim_id)",
+    # The intervals of every registered claim, whatever became of them: what repeat payment is found by.
+    """CREATE TABLE IF NOT EXISTS inputs (
+        seq INTEGER PRIMARY KEY,
+        serial BLOB NOT NULL REFERENCES coins (serial),
+        title_id BLOB NOT NULL REFERENCES titles (title_id),
+        lo INTEGER NOT NULL,
+        hi INTEGER NOT NULL CHECK (hi > lo),
+        claim_id BLOB NOT NULL REFERENCES claims (claim_id)
+    ) STRICT""",
+    "CREATE INDEX IF NOT EXISTS inputs_title ON inputs (serial, title_id, lo)",
     """CREATE TABLE IF NOT EXISTS deposits (
         digest BLOB PRIMARY KEY,
         time INTEGER NOT NULL,
