@@ -23,9 +23,10 @@ from chipcash.card import Card
 from chipcash.cardholder import genuine, load
 from chipcash.center.client import CenterClient
 from chipcash.center.errors import CenterUnreachable
-from chipcash.center.service import Home, Service, init
+from chipcash.center.service import Service
 from chipcash.errors import ChipcashError
 from chipcash.evidence import verify_evidence
+from chipcash.home import Home, init
 from chipcash.pos import AnswerLost, PaymentState, PendingMoney, Pos, yuan
 from chipcash.terminal import Refusal
 from chipcash.transports import Connection, open_path

@@ -14,8 +14,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from chipcash.center.ledger import Center
-from chipcash.center.service import Home, Service, init
+from chipcash.center.service import Service
 from chipcash.cli import root
+from chipcash.home import Home, init
 from tests.cli.conftest import PIN
 from tests.cli.test_docs_cli import commands
 

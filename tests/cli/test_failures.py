@@ -94,9 +94,21 @@ def test_a_ledger_that_is_gone_is_not_begun_anew(cli: Cli, server: Server) -> No
     server.stop()
     for file in (cli.folder / "network").glob("ledger.db*"):
         file.unlink()
-    assert cli.json("center", "check", code=23)["error"] == "LedgerError"
-    assert cli.json("center", "serve", "--port", "0", code=23)["error"] == "LedgerError"
+    for words in (["check"], ["serve", "--port", "0"]):
+        told = cli.json("center", *words, code=18)
+        assert "ledger.db is missing" in told["message"] and "backup" in told["hint"]
     assert not (cli.folder / "network" / "ledger.db").exists()
+
+
+@pytest.mark.parametrize("name", ["bank.db", "issuing.db"])
+def test_a_bank_whose_books_are_gone_does_not_begin_anew(
+    cli: Cli, server: Server, name: str
+) -> None:
+    """It would pay out the same titles, or issue against the same reserve, a second time."""
+    for file in (cli.folder / "network").glob(f"{name}*"):
+        file.unlink()
+    assert f"{name} is missing" in cli.json("bank", "balance", code=18)["message"]
+    assert not (cli.folder / "network" / name).exists()
 
 
 def test_a_port_in_use(cli: Cli, server: Server) -> None:

@@ -77,7 +77,7 @@ class IssuingLibrary:
                     hint="Pay in reserves first.",
                 )
             self._book(bank, -fen)
-            self._db.all(
+            self._db.execute(
                 "INSERT INTO coins (serial, bytes) VALUES (?,?)", coin.serial, coin.encode()
             )
         return coin
@@ -111,12 +111,12 @@ class IssuingLibrary:
         with self._db.transaction():
             if self._db.one("SELECT 1 FROM redeemed WHERE claim_id = ?", claim_id):
                 return 0
-            self._db.all(
+            self._db.execute(
                 "INSERT INTO redeemed (claim_id, bank, fen) VALUES (?,?,?)", claim_id, bank, fen
             )
             self._book(bank, fen)
         return fen
 
     def _book(self, bank: bytes, fen: int) -> None:
-        self._db.all("INSERT OR IGNORE INTO reserves (bank, fen) VALUES (?, 0)", bank)
-        self._db.all("UPDATE reserves SET fen = fen + ? WHERE bank = ?", fen, bank)
+        self._db.execute("INSERT OR IGNORE INTO reserves (bank, fen) VALUES (?, 0)", bank)
+        self._db.execute("UPDATE reserves SET fen = fen + ? WHERE bank = ?", fen, bank)

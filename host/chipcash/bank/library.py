@@ -97,7 +97,7 @@ class BankLibrary:
         """
         if title.owner != self.public or not self.trust.signed_by_center(title):
             raise BankError("title", "This title is not this bank's money; it was not taken.")
-        self._db.all(
+        self._db.execute(
             "INSERT OR IGNORE INTO titles (title_id, bytes, expiry, lo, hi) VALUES (?,?,?,?,?)",
             object_id(title), title.encode(), title.expiry, title.lo, title.hi,
         )  # fmt: skip
@@ -153,7 +153,7 @@ class BankLibrary:
                     self.add(title)
                     renewed += title.hi - title.lo
                 hi = o.Title.decode(data).hi
-                self._db.all("UPDATE titles SET lo = ? WHERE title_id = ?", hi, title_id)
+                self._db.execute("UPDATE titles SET lo = ? WHERE title_id = ?", hi, title_id)
         return renewed
 
     def _record(self, fen: int, payee: bytes) -> int:
@@ -201,7 +201,9 @@ class BankLibrary:
                 header=self.trust.header, nonce=secrets.token_bytes(16), claims=tuple(claims)
             )
             for item in inputs:
-                self._db.all("UPDATE titles SET lo = ? WHERE title_id = ?", item.hi, item.title_id)
+                self._db.execute(
+                    "UPDATE titles SET lo = ? WHERE title_id = ?", item.hi, item.title_id
+                )
             (seq,) = self._db.row(
                 "INSERT INTO transfers (deposit, counter) VALUES (?,?) RETURNING seq",
                 deposit.encode(), counter,
@@ -220,7 +222,7 @@ class BankLibrary:
                 for title in self._center.reclaim(reclaim).titles:
                     self.add(title)
                     back += title.hi - title.lo
-        self._db.all("UPDATE transfers SET receipt = ? WHERE seq = ?", receipt.encode(), seq)
+        self._db.execute("UPDATE transfers SET receipt = ? WHERE seq = ?", receipt.encode(), seq)
         outcomes = [outcome for result in receipt.results for outcome in result.outcomes]
         settled = sum(x.hi - x.lo for x in outcomes if x.state == o.SETTLED)
         amount = sum(claim.amount for claim in deposit.claims)

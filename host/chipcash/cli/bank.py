@@ -16,7 +16,6 @@ from chipcash.bank.issuing import IssuingLibrary
 from chipcash.bank.library import BankLibrary, Transfer
 from chipcash.center.client import CenterClient
 from chipcash.center.errors import CenterUnreachable
-from chipcash.center.service import Home
 from chipcash.cli.base import (
     YUAN,
     Group,
@@ -32,6 +31,7 @@ from chipcash.cli.base import (
     yuan,
 )
 from chipcash.errors import ChipcashError
+from chipcash.home import Home
 from chipcash.trust import object_id
 from chipcash_wire import objects as o
 

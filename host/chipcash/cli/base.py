@@ -355,6 +355,14 @@ center_option = click.option(
     help="Where the registration center is.",
 )
 
+suite_option = click.option(
+    "--suite",
+    type=click.Choice(["p256", "gm"]),
+    default="p256",
+    show_default=True,
+    help="Crypto: ECDSA P-256 with SHA-256, or SM2 with SM3.",
+)
+
 home_option = click.option(
     "--home",
     "directory",

@@ -241,7 +241,7 @@ def personalise_card(
 ) -> Report:
     """Make a blank card a card of a network. Asks for its new PIN; shows its PUK, this once."""
     from chipcash.bank.cards import new_puk, personalise
-    from chipcash.center.service import Home
+    from chipcash.home import Home
 
     home = Home(directory)
     trust, authority = home.trust(), home.authority()

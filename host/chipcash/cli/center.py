@@ -10,10 +10,8 @@ from pathlib import Path
 
 import click
 
-from chipcash.center import service
 from chipcash.center.client import CenterClient
-from chipcash.center.errors import LedgerError
-from chipcash.center.ledger import Center
+from chipcash.center.service import Service
 from chipcash.cli.base import (
     KEY,
     Group,
@@ -25,11 +23,14 @@ from chipcash.cli.base import (
     network_option,
     progress,
     show,
+    suite_option,
     table,
     until_ended,
     when,
     yuan,
 )
+from chipcash.home import Home
+from chipcash.home import init as make_home
 from chipcash.trust import Trust
 from chipcash_wire import objects as o
 
@@ -43,13 +44,7 @@ def command() -> None:
 
 @command.command("init")
 @click.argument("directory", type=click.Path(file_okay=False, path_type=Path))
-@click.option(
-    "--suite",
-    type=click.Choice(["p256", "gm"]),
-    default="p256",
-    show_default=True,
-    help="Crypto: ECDSA P-256 with SHA-256, or SM2 with SM3.",
-)
+@suite_option
 @click.option(
     "--network-id",
     default="TEST",
@@ -58,7 +53,7 @@ def command() -> None:
 )
 def init(directory: Path, suite: str, network_id: str) -> Report:
     """Make a network: keys of all institutions, its public file, an empty ledger."""
-    home = service.init(directory, suite, _network(network_id))
+    home = make_home(directory, suite, _network(network_id))
     trust = home.trust()
     data = {
         "directory": str(directory),
@@ -90,8 +85,8 @@ def init(directory: Path, suite: str, network_id: str) -> Report:
 )
 def serve(directory: Path, host: str, port: int) -> None:
     """Run the center until Ctrl-C. Prints its URL once it answers."""
-    with until_ended(), _ledger(directory) as center:
-        server = service.Service(center, host, port)
+    with until_ended(), closing(Home(directory).center()) as center:
+        server = Service(center, host, port)
         show(Report({"url": server.url}, [f"The registration center is at {server.url}"]))
         server.run()
 
@@ -210,7 +205,7 @@ def blacklist(since: int, network_file: Path, url: str) -> Report:
 @home_option
 def check(directory: Path) -> Report:
     """Prove from the ledger's file that no fen is missing and none is there twice."""
-    with _ledger(directory) as center, progress("Checking every coin"):
+    with closing(Home(directory).center()) as center, progress("Checking every coin"):
         center.check()
         totals = center.accounts()
     data = {"conserved": True, **{name: fen for name, fen in totals.items() if name != "owners"}}
@@ -228,7 +223,7 @@ def check(directory: Path) -> Report:
 @home_option
 def block(key: bytes, directory: Path) -> Report:
     """Put the KEY of a lost card on the blacklist. There is no way back."""
-    with _ledger(directory) as center:
+    with closing(Home(directory).center()) as center:
         center.block(key)
         sequence = center.signed_time().sequence
     return Report(
@@ -252,20 +247,3 @@ def _network(text: str) -> bytes:
 def _center(network_file: Path, url: str) -> Iterator[CenterClient]:
     with center_at(url, Trust.load(network_file)) as client, progress(f"Asking {url}"):
         yield client
-
-
-@contextmanager
-def _ledger(directory: Path) -> Iterator[Center]:
-    """The center of a home directory, over a ledger that is there."""
-    home = service.Home(directory)
-    home.trust()  # says what is wrong where there is no network at all
-    ledger = directory / "ledger.db"
-    if not ledger.is_file():
-        # An empty one in its place would take every coin for new.
-        raise LedgerError(
-            f"The ledger {ledger} is missing; no new one was begun over it.",
-            hint="Restore its newest backup.",
-            path=str(ledger),
-        )
-    with closing(home.center()) as center:
-        yield center

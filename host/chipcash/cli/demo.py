@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.text import Text
 
 from chipcash import demo
-from chipcash.cli.base import Command, Report, yuan
+from chipcash.cli.base import Command, Report, suite_option, yuan
 from chipcash_sim import pcscd, runtime
 
 _COLOURS = {
@@ -33,13 +33,7 @@ _BAR = 60
 
 
 @click.command("demo", cls=Command)
-@click.option(
-    "--suite",
-    type=click.Choice(["p256", "gm"]),
-    default="p256",
-    show_default=True,
-    help="Crypto: ECDSA P-256 with SHA-256, or SM2 with SM3.",
-)
+@suite_option
 @click.option(
     "--link",
     type=click.Choice(["pcsc", "sim"]),

@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A network's home directory: the keys and books of its institutions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from chipcash import crypto
+from chipcash.bank.issuing import IssuingLibrary
+from chipcash.bank.library import BankLibrary
+from chipcash.center.client import CenterApi
+from chipcash.center.errors import CenterError
+from chipcash.center.ledger import Center, Parameters
+from chipcash.certification import Authority
+from chipcash.clock import Clock, system_clock
+from chipcash.database import DatabaseError
+from chipcash.trust import FILE_NAME, Trust
+from chipcash_wire import objects as o
+
+__all__ = ["Home", "init"]
+
+
+@dataclass(frozen=True)
+class Home:
+    """The directory of a small network that one operator runs: keys (0600), network file, databases.
+
+    A large network keeps the same files on different machines; nothing here needs more than its own.
+    """
+
+    directory: Path
+
+    @property
+    def network_file(self) -> Path:
+        """The public file that terminals, banks and auditors get."""
+        return self.directory / FILE_NAME
+
+    def trust(self) -> Trust:
+        """The network. Raises TrustError, or OSError if the file cannot be read."""
+        return Trust.load(self.network_file)
+
+    def key(self, role: str) -> crypto.PrivateKey:
+        """Private key of certification, issuer, center or bank. Raises CryptoError."""
+        return crypto.PrivateKey.load(self.directory / f"{role}.key")
+
+    def authority(self, clock: Clock = system_clock) -> Authority:
+        """The certification center."""
+        return Authority(self.key("certification"), self.trust().network, clock)
+
+    def center(self, parameters: Parameters | None = None, clock: Clock = system_clock) -> Center:
+        """The registration center over ledger.db. Raises DatabaseError if it is gone."""
+        trust = self.trust()
+        return Center(self._books("ledger.db"), self.key("center"), trust, parameters, clock)
+
+    def issuing(self) -> IssuingLibrary:
+        """The issuing library over issuing.db. Raises DatabaseError if it is gone."""
+        trust = self.trust()
+        return IssuingLibrary(self._books("issuing.db"), self.key("issuer"), trust)
+
+    def bank(self, center: CenterApi, clock: Clock = system_clock) -> BankLibrary:
+        """The bank's library over bank.db, working against a center. Raises DatabaseError if it is gone."""
+        trust = self.trust()
+        return BankLibrary(self._books("bank.db"), self.key("bank"), trust, center, clock)
+
+    def _books(self, name: str) -> Path:
+        """A database of this directory, which must be there: the same keys with empty books would take every
+        coin for new, or pay the same money twice.
+        """
+        path = self.directory / name
+        if not path.is_file():
+            raise DatabaseError(
+                f"{path} is missing; no new one was begun in its place.",
+                hint="Restore its newest backup.",
+                path=str(path),
+            )
+        return path
+
+
+def init(
+    directory: str | Path,
+    suite: int | str,
+    network: bytes,
+    clock: Clock = system_clock,
+) -> Home:
+    """Create a network: keys of certification center, issuing library, registration center and one bank,
+    their certificates, the network file and empty books of all of them.
+
+    network: 4 bytes, beginning with "T" for test networks. Raises CryptoError if a key exists already,
+    WireError if the network id has not 4 bytes.
+    """
+    home = Home(Path(directory))
+    found = crypto.suite(suite)
+    o.make_header(network, found.id)
+    if home.network_file.exists():
+        raise CenterError(
+            f"{home.directory} holds a network already; nothing was changed.",
+            hint="Choose another directory.",
+        )
+    home.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    keys = {}
+    for role in ("certification", "issuer", "center", "bank"):
+        keys[role] = crypto.PrivateKey.generate(found)
+        keys[role].save(home.directory / f"{role}.key")
+    authority = Authority(keys["certification"], network, clock)
+    bank = authority.certify_institution(keys["bank"].public, o.ROLE_BANK)
+    (home.directory / "bank.certificate").write_bytes(bank.encode())
+    certificates = (
+        authority.certify_institution(keys["issuer"].public, o.ROLE_ISSUER),
+        authority.certify_institution(keys["center"].public, o.ROLE_CENTER),
+    )
+    trust = Trust(network, found.id, keys["certification"].public, certificates)
+    center = Center(home.directory / "ledger.db", keys["center"], trust)
+    IssuingLibrary(home.directory / "issuing.db", keys["issuer"], trust).close()
+    BankLibrary(home.directory / "bank.db", keys["bank"], trust, center, clock).close()
+    center.close()
+    # Written last: a directory with a network file is complete.
+    trust.save(home.network_file)
+    return home
