@@ -35,9 +35,9 @@ class Database:
     path: the file, or ":memory:"; schema: the statements that make its tables; version: of the schema;
     what: what it is to people, as in "The ledger"; create: whether to make the tables where there are none.
 
-    Reads see the last commit. A single write is durable when `execute` returns. What belongs together happens
-    inside `transaction`, which takes the write lock at once (BEGIN IMMEDIATE), so that what was read there still
-    holds when it is written. Everything here raises
+    Reads see the last commit. A single write is durable when `execute` returns. What belongs together
+    happens inside `transaction`, which takes the write lock at once (BEGIN IMMEDIATE), so that what was
+    read there still holds when it is written. Everything here raises
     DatabaseError.
     """
 
