@@ -13,19 +13,30 @@ from chipcash_sim import runtime
 
 _PORTABLE = Path(__file__).parent / "portable"
 _MODULES = sorted(file.stem for file in _PORTABLE.glob("test_*.py"))
+_VECTORS = Path(__file__).parents[1] / "protocols" / "vectors"
 _MAX_BYTES = 60_000
 
 
 def _run(module: str, scratch: Path, path: str = "") -> str:
     """Run a module's tests; its output."""
     try:
-        folders = f"{_PORTABLE}:{path}" if path else str(_PORTABLE)
+        # Compiled, as the card is: a small board's heap has no room to compile tests as long as these.
+        tests = scratch / "tests"
+        for file in _PORTABLE.glob("*.py"):
+            if file.name != "conftest.py":
+                compiled = (tests / file.name).with_suffix(".mpy")
+                runtime.compile_file(file.read_bytes(), file.name, compiled, None)
+        folders = f"{tests}:{path}" if path else str(tests)
         argv, environment = runtime.micropython_command("run", [module], path=folders)
     except runtime.RuntimeMissing as missing:
         pytest.skip(str(missing))
     done = subprocess.run(
         argv,
-        env={**environment, "CHIPCASH_SCRATCH": str(scratch)},
+        env={
+            **environment,
+            "CHIPCASH_SCRATCH": str(scratch),
+            "CHIPCASH_VECTORS": f"{_VECTORS}/",
+        },
         cwd=scratch,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,

@@ -1,21 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The card as a process of its own, under CPython or MicroPython: the applet behind a socket. Portable.
+"""The card as a process of its own, under CPython or MicroPython: the applet behind its links. Portable.
 
-It connects to a virtual reader as vsmartcard's vpcd (or our own) offers it: messages with a 16-bit
-big-endian length; one byte is a control (0 off, 1 on, 2 reset, 4 ask for the ATR), all else an APDU.
+    card_process.py IMAGE LINK=HOST:PORT... [contactless] [echo] [pace=N] [cut_write=N] [half] [cut_before=N]
+                    [cut_after=N]
 
-    card_process.py IMAGE HOST PORT [contactless] [cut_write=N] [half] [cut_before=N] [cut_after=N]
-
-cut_write: power fails at the n-th flash write; cut_before, cut_after: before or after the n-th APDU is
-processed, with no answer. The process ends when the power does.
-"""
+It connects each link to a socket of the emulator (chipcash_sim.plug), which is the link's medium; `vpcd`
+may be the real vpcd as well. contactless: what comes over vpcd counts as over the air. echo: answer each
+command APDU with itself, to measure a link alone. pace: microseconds that each step of long work takes
+longer, to be as slow as a board. cut_write: power fails at the n-th flash write; cut_before, cut_after:
+before or after the n-th APDU is processed, with no answer. The process ends when the power does, or when a
+link's other end is closed."""
 
 import os
 import select
 import socket
 import sys
+import time
 
+from chipcash_card import busy
 from chipcash_card.applet import Applet
+from chipcash_card.session import Session
+from chipcash_links.link import Link
 from chipcash_sim.image import FileFlash, PowerCut
 
 ATR_CONTACT = b"\x3b\x80\x01\x81"
@@ -30,92 +35,207 @@ _IDLE_MS = 20
 
 
 class Ended(Exception):
-    """The reader closed the connection."""
+    """The other end of a link was closed."""
 
 
-def _receive(link, n: int) -> bytes:  # type: ignore[no-untyped-def]
-    data = b""
-    while len(data) < n:
+class Plugged:
+    """A link's port (chipcash_links.link): packets over a socket. Raises Ended when its other end is
+    closed."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self.socket = socket.socket()
+        self.socket.connect(socket.getaddrinfo(host, port)[0][-1])
+        self.socket.setsockopt(_TCP, _NODELAY, 1)
+
+    def receive(self) -> bytes:
+        """The next packet; an empty one says that the other side of the link is gone."""
+        return self._receive(int.from_bytes(self._receive(2), "big"))
+
+    def send(self, data: bytes) -> None:
+        """Send one packet."""
+        data = len(data).to_bytes(2, "big") + data
         try:
-            # Re-armed for each read: delayed acknowledgements cost 40 ms an APDU.
-            link.setsockopt(_TCP, _QUICKACK, 1)
+            while data:
+                data = data[self.socket.send(data) :]
         except OSError:
-            pass  # Linux only
-        try:
-            part = link.recv(n - len(data))
-        except OSError:
-            part = b""  # a reader that was killed resets the connection
-        if not part:
             raise Ended()
-        data += part
-    return data
+
+    def _receive(self, n: int) -> bytes:
+        data = b""
+        while len(data) < n:
+            try:
+                # Re-armed for each read: delayed acknowledgements cost 40 ms an APDU.
+                self.socket.setsockopt(_TCP, _QUICKACK, 1)
+            except OSError:
+                pass  # Linux only
+            try:
+                part = self.socket.recv(n - len(data))
+            except OSError:
+                part = b""  # a reader that was killed resets the connection
+            if not part:
+                raise Ended()
+            data += part
+        return data
 
 
-def _send(link, data: bytes) -> None:  # type: ignore[no-untyped-def]
-    data = len(data).to_bytes(2, "big") + data
-    while data:
-        data = data[link.send(data) :]
+class Chip:
+    """What has power or has not: the applet over its flash, with the faults of the command line."""
+
+    def __init__(self, device, options: "dict[str, str]") -> None:  # type: ignore[no-untyped-def]
+        self._device = device
+        self._echo = "echo" in options
+        self._cut_before = int(options.get("cut_before", "0"))
+        self._cut_after = int(options.get("cut_after", "0"))
+        self._apdus = 0
+        self._applet: "Applet | None" = None
+
+    def power_on(self) -> Applet:
+        """The applet, started if it is not running."""
+        if self._applet is None:
+            self._applet = Applet(self._device, os.urandom)
+        return self._applet
+
+    def power_off(self) -> None:
+        """The applet loses its memory."""
+        self._applet = None
+
+    def idle(self) -> bool:
+        """Let the applet do some idle work; False when there is none."""
+        return self._applet is not None and self._applet.idle()
+
+    def process(self, interface: "Interface", apdu: bytes) -> bytes:
+        """Answer one command APDU of an interface. Raises PowerCut."""
+        if self._echo:
+            return apdu + b"\x90\x00"
+        self._apdus += 1
+        if self._apdus == self._cut_before:
+            raise PowerCut()
+        reply = interface.session().process(apdu)
+        if self._apdus == self._cut_after:
+            raise PowerCut()
+        return reply
 
 
-def serve(link, device, contactless: bool, cut_before: int, cut_after: int) -> None:  # type: ignore[no-untyped-def]
-    """Answer the reader until it closes the link (Ended) or the power is cut (PowerCut)."""
-    applet = None
-    poll = select.poll()
-    poll.register(link, select.POLLIN)
-    apdus = 0
-    while True:
-        while applet is not None and not poll.poll(_IDLE_MS):
-            if not applet.idle():
-                break
-        message = _receive(link, int.from_bytes(_receive(link, 2), "big"))
-        if len(message) != 1:
-            if applet is None:
-                applet = Applet(device, os.urandom)
-            apdus += 1
-            if apdus == cut_before:
-                raise PowerCut()
-            reply = applet.process(message, contactless)
-            if apdus == cut_after:
-                raise PowerCut()
-            _send(link, reply)
-        elif message == b"\x04":
-            _send(link, ATR_CONTACTLESS if contactless else ATR_CONTACT)
-        elif message == b"\x00":
-            applet = None
-        elif applet is None:
-            applet = Applet(device, os.urandom)
+class Interface:
+    """Who answers the command APDUs of one link: a session that lasts as long as the chip has power."""
+
+    def __init__(self, chip: Chip, over_air: bool) -> None:
+        self.chip = chip
+        self._over_air = over_air
+        self._applet: "Applet | None" = None
+
+    def session(self) -> Session:
+        """The session with the applet that is running."""
+        applet = self.chip.power_on()
+        if applet is not self._applet:
+            self._applet = applet
+            self._session = applet.session(self._over_air)
+        return self._session
+
+    def process(self, apdu: bytes) -> bytes:
+        """Answer one command APDU."""
+        return self.chip.process(self, apdu)
+
+    def reset(self) -> None:
+        """The link begins anew."""
+        if self._applet is not None:
+            self._session.reset()
+
+
+class Vpcd(Link):
+    """vsmartcard's virtual reader: one byte is a control (0 off, 1 on, 2 reset, 4 ask for the ATR), all
+    else a command APDU."""
+
+    def __init__(self, session: Interface, port: Plugged, atr: bytes) -> None:
+        Link.__init__(self, session, port)
+        self._chip = session.chip
+        self._atr = atr
+
+    def take(self, data: bytes) -> None:
+        """Obey a control, or answer an APDU."""
+        if len(data) != 1:
+            self.port.send(self.answer(data))
+        elif data == b"\x04":
+            self.port.send(self._atr)
+        elif data == b"\x00":
+            self._chip.power_off()
+        elif data == b"\x01":
+            self._chip.power_on()
         else:
-            applet.reset()
+            self.reset()
+
+
+def plug_in(name: str, where: str, chip: Chip, contactless: bool) -> Link:
+    """The link of that name, connected. Modules are imported for it alone: a card has few links."""
+    host, _, number = where.rpartition(":")
+    port = Plugged(host, int(number))
+    if name == "vpcd":
+        atr = ATR_CONTACTLESS if contactless else ATR_CONTACT
+        return Vpcd(Interface(chip, contactless), port, atr)
+    if name == "serial":
+        from chipcash_links.serial import Serial
+
+        return Serial(Interface(chip, False), port)
+    raise ValueError("no such link: " + name)
+
+
+def serve(links: "list[Link]", chip: Chip, pace: int) -> None:
+    """Answer all links until the other end of one is closed (Ended) or the power is cut (PowerCut)."""
+    poll = select.poll()
+    by_number = {}
+    for link in links:
+        by_number[link.port.socket.fileno()] = link  # type: ignore[attr-defined]
+        poll.register(link.port.socket, select.POLLIN)  # type: ignore[attr-defined]
+        if not isinstance(link, Vpcd):
+            chip.power_on()  # a reader's contacts say when; everything else has power from the beginning
+    current = links[0]
+
+    def working() -> None:
+        if pace:
+            time.sleep(pace / 1000000)
+        current.working()
+
+    busy.attend(working)
+    while True:
+        ready = poll.poll(_IDLE_MS)
+        while not ready and chip.idle():
+            ready = poll.poll(0)
+        for entry in ready or poll.poll(-1):
+            where = entry[0]  # MicroPython gives the socket itself
+            current = by_number[where if isinstance(where, int) else where.fileno()]
+            data = current.port.receive()
+            if data:
+                current.take(data)
+            else:
+                current.reset()
 
 
 def main(arguments: "list[str]") -> None:
-    """Run the card described by the command line (see above) until its power or its reader ends."""
-    image, host, port = arguments[:3]
+    """Run the card described by the command line (see above) until its power or one of its links ends."""
+    image = arguments[0]
+    plugs = []
     options: "dict[str, str]" = {}
-    for word in arguments[3:]:
+    for word in arguments[1:]:
         name, _, value = word.partition("=")
-        options[name] = value
+        if ":" in value:
+            plugs.append((name, value))
+        else:
+            options[name] = value
     cut = options.get("cut_write")
     device = FileFlash(image, None if cut is None else int(cut), "half" in options)
-    link = socket.socket()
+    chip = Chip(device, options)
     try:
-        link.connect(socket.getaddrinfo(host, int(port))[0][-1])
+        links = [plug_in(name, where, chip, "contactless" in options) for name, where in plugs]
     except OSError as error:
-        print("card: no reader at", host, "port", port, error, file=sys.stderr)
+        print("card: nothing to plug into:", plugs, error, file=sys.stderr)
         sys.exit(1)
-    link.setsockopt(_TCP, _NODELAY, 1)
     try:
-        serve(
-            link,
-            device,
-            "contactless" in options,
-            int(options.get("cut_before", "0")),
-            int(options.get("cut_after", "0")),
-        )
+        serve(links, chip, int(options.get("pace", "0")))
     except (Ended, PowerCut):
         pass
     finally:
-        link.close()
+        for link in links:
+            link.port.socket.close()  # type: ignore[attr-defined]
         device.close()
 
 

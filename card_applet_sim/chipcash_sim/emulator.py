@@ -4,8 +4,8 @@
     card = Card("a.img", runtime="micropython")
     card.power_on(); card.transceive(apdu); card.power_off()
 
-The same card process goes behind a real PC/SC stack with insert(): see chipcash_sim.pcscd.
-"""
+With insert() the card's process goes behind a real PC/SC stack (chipcash_sim.pcscd), with plug_in() into
+emulated hardware of any link (chipcash_sim.hardware)."""
 
 import os
 import shutil
@@ -16,10 +16,12 @@ from types import TracebackType
 from typing import Self
 
 from chipcash_card.applet import Applet
+from chipcash_card.session import Session
 from chipcash_sim import runtime as runtimes
 from chipcash_sim.card_process import ATR_CONTACT, ATR_CONTACTLESS
 from chipcash_sim.image import FileFlash, PowerCut
-from chipcash_sim.vpcd import CardGone, VpcdServer
+from chipcash_sim.plug import CardGone, Plug
+from chipcash_sim.vpcd import VpcdServer
 
 RUNTIMES = ("inprocess", "cpython", "micropython")
 _START_S = 10.0
@@ -33,11 +35,12 @@ class Card:
     """One emulated card on one image file.
 
     runtime: "inprocess" (fastest), "cpython" or "micropython" (a process each; heap is that of the
-    latter). contactless: the applet is told that commands come over the air. Faults, counted from
-    power_on(): cut_write=n fails the power at the n-th flash write (from 0), half=True leaves that
-    write half done; cut_before=n and cut_after=n fail it before or after the n-th APDU (from 1) is
-    processed, unanswered. A fault stays set for the next power_on(); clear it with faults().
-    """
+    latter). contactless: the applet is told that commands come over the air. pace: microseconds that each
+    step of long work takes longer, to be as slow as a board (a card process only). echo: a card process
+    answers each command APDU with itself, to measure a link alone. Faults, counted from power_on():
+    cut_write=n fails the power at the n-th flash write (from 0), half=True leaves that write half done;
+    cut_before=n and cut_after=n fail it before or after the n-th APDU (from 1) is processed, unanswered. A
+    fault stays set for the next power_on(); clear it with faults()."""
 
     def __init__(
         self,
@@ -49,6 +52,8 @@ class Card:
         cut_before: int = 0,
         cut_after: int = 0,
         heap: str = runtimes.HEAP,
+        pace: int = 0,
+        echo: bool = False,
     ) -> None:
         if runtime not in RUNTIMES:
             raise ValueError(f"runtime {runtime!r} is none of {', '.join(RUNTIMES)}")
@@ -56,8 +61,11 @@ class Card:
         self.runtime = runtime
         self.contactless = contactless
         self.heap = heap
+        self.pace = pace
+        self.echo = echo
         self.faults(cut_write=cut_write, half=half, cut_before=cut_before, cut_after=cut_after)
         self._applet: Applet | None = None
+        self._session: Session | None = None
         self._flash: FileFlash | None = None
         self._apdus = 0
         self._process: subprocess.Popen[bytes] | None = None
@@ -105,6 +113,7 @@ class Card:
         self._flash = FileFlash(str(self.image), self._cut_write, self._half)
         try:
             self._applet = Applet(self._flash, os.urandom)
+            self._session = self._applet.session(self.contactless)
         except PowerCut:
             self.power_off()
             raise CardRemoved("the power was cut while the card started") from None
@@ -118,13 +127,13 @@ class Card:
             except CardGone as gone:
                 self.power_off()
                 raise CardRemoved(str(gone)) from None
-        if self._applet is None:
+        if self._session is None:
             raise CardRemoved("the card has no power")
         self._apdus += 1
         try:
             if self._apdus == self._cut_before:
                 raise PowerCut()
-            reply = self._applet.process(apdu, self.contactless)
+            reply = self._session.process(apdu)
             if self._apdus == self._cut_after:
                 raise PowerCut()
         except PowerCut:
@@ -147,7 +156,7 @@ class Card:
         if self._server is not None:
             self._server.close()
             self._server = None
-        self._applet = None
+        self._applet = self._session = None
         if self._flash is not None:
             self._flash.close()
             self._flash = None
@@ -157,18 +166,37 @@ class Card:
 
         Raises runtime.RuntimeMissing if the MicroPython runtime is not installed.
         """
+        self._start([f"vpcd={host}:{port}"])
+
+    def plug_in(self, **plugs: Plug) -> None:
+        """Start the card as a process with these links, by name, each in a plug. Raises CardRemoved,
+        RuntimeMissing."""
+        self._start([f"{name}=127.0.0.1:{plug.port}" for name, plug in plugs.items()])
+        try:
+            for plug in plugs.values():
+                plug.accept(_START_S)
+        except CardGone as gone:
+            self.remove()
+            raise CardRemoved(str(gone)) from None
+
+    def _start(self, links: list[str]) -> None:
         self.remove()
-        arguments = [str(self.image.absolute()), host, str(port)]
+        arguments = [str(self.image.absolute()), *links]
         if self.contactless:
             arguments.append("contactless")
-        if self._cut_write is not None:
-            arguments.append(f"cut_write={self._cut_write}")
+        if self.echo:
+            arguments.append("echo")
         if self._half:
             arguments.append("half")
-        if self._cut_before:
-            arguments.append(f"cut_before={self._cut_before}")
-        if self._cut_after:
-            arguments.append(f"cut_after={self._cut_after}")
+        if self._cut_write is not None:
+            arguments.append(f"cut_write={self._cut_write}")
+        for name, value in (
+            ("pace", self.pace),
+            ("cut_before", self._cut_before),
+            ("cut_after", self._cut_after),
+        ):
+            if value:
+                arguments.append(f"{name}={value}")
         module = "chipcash_sim.card_process"
         if self.runtime == "micropython":
             argv, environment = runtimes.micropython_command(module, arguments, self.heap)

@@ -14,6 +14,7 @@ from functools import cache
 from pathlib import Path
 
 import chipcash_card
+import chipcash_links
 import chipcash_sim
 import chipcash_wire
 
@@ -40,7 +41,12 @@ def find(program: str) -> str:
 def sources() -> list[tuple[str, Path]]:
     """The files of an emulated card: (path below the root of imports, file)."""
     files = []
-    packages = ((chipcash_wire, None), (chipcash_card, None), (chipcash_sim, _SIM_FILES))
+    packages = (
+        (chipcash_wire, None),
+        (chipcash_card, None),
+        (chipcash_links, None),
+        (chipcash_sim, _SIM_FILES),
+    )
     for package, names in packages:
         folder = Path(str(package.__file__)).parent
         for file in sorted(folder.glob("*.py")):

@@ -5,6 +5,7 @@ Both have a = -3, cofactor 1, and a prime p = 3 mod 4. Points are Jacobian (X, Y
 affine (x, y). Not constant in time: the big integers of an interpreter cannot be. See hardware/README.md.
 """
 
+from chipcash_card.busy import working
 from chipcash_wire.compat import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -73,6 +74,7 @@ class Curve:
         p = self.p
         point = (1, 1, 0)
         for step in range(max([table.steps for table, _ in terms]) - 1, -1, -1):
+            working()
             point = _double(point, p)
             for table, bits in terms:
                 other = table.at(bits, step)
@@ -93,6 +95,7 @@ class Comb:
         rows = [(x, y, 1)]
         for _ in range(self.TEETH - 1):
             row = rows[-1]
+            working()
             for _ in range(self.steps):
                 row = _double(row, p)
             rows.append(row)

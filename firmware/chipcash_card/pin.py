@@ -21,7 +21,6 @@ class Pin:
     def __init__(self, journal: "Journal", suite: "Suite") -> None:
         self._journal = journal
         self._hash = suite.hash
-        self.verified = False
 
     @staticmethod
     def create(suite: "Suite", random: "Callable[[int], bytes]", pin: bytes, puk: bytes) -> bytes:
@@ -37,9 +36,7 @@ class Pin:
 
     def verify(self, pin: bytes) -> None:
         """VERIFY. Raises Refused with 63Cx or 6983."""
-        self.verified = False
         self._try(0, pin)
-        self.verified = True
 
     def change(self, old: bytes, new: bytes) -> None:
         """CHANGE REFERENCE DATA: a wrong old PIN costs a try."""
@@ -48,7 +45,6 @@ class Pin:
 
     def unblock(self, puk: bytes, new: bytes) -> None:
         """RESET RETRY COUNTER: the PUK sets a new PIN and gives its tries back."""
-        self.verified = False
         self._try(1, puk)
         self._set(new)
 

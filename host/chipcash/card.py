@@ -18,6 +18,7 @@ from chipcash.transports.base import Connection, printable
 from chipcash_wire import commands as c
 from chipcash_wire import objects as o
 from chipcash_wire import tlv
+from chipcash_wire.status import status
 from chipcash_wire.tlv import WireError
 
 __all__ = ["Card", "CardError", "CardReplyError", "Exchange", "PinError"]
@@ -41,7 +42,7 @@ class CardError(ChipcashError):
         self, message: str, *, sw: int, command: str, hint: str = "", **facts: object
     ) -> None:
         self.sw = sw
-        self.name = c.status(sw)[0]
+        self.name = status(sw)[0]
         self.command = command
         super().__init__(
             message, hint=hint, sw=f"{sw:04X}", name=self.name, command=command, **facts
@@ -304,7 +305,7 @@ class Card:
 
 def _refused(ins: int, sw: int) -> CardError:
     """The one place where a status word becomes an exception."""
-    name, meaning = c.status(sw)
+    name, meaning = status(sw)
     command = c.NAMES[ins]
     hint = meaning[0].upper() + meaning[1:] + "."
     nothing = ""

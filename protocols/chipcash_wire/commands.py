@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Commands and status words of the card (ISO/IEC 7816-4), named once. See protocols/spec/commands.md."""
+"""Commands and status words of the card (ISO/IEC 7816-4), named once. See protocols/spec/commands.md.
+
+What status words mean to people is in chipcash_wire.status, apart because a card need not know it.
+"""
 
 AID = b"\xf0CHIPCASH\x01"
 """Application identifier: proprietary category F (ISO/IEC 7816-5), the name, the protocol version."""
@@ -85,61 +88,6 @@ SW_NETWORK = 0x9408
 SW_SIGNATURE = 0x9409
 SW_STALE = 0x940A
 SW_NOT_MINE = 0x940B
-
-STATUS = {
-    SW_OK: ("ok", "done"),
-    SW_MORE: ("more data", "GET RESPONSE fetches the rest; the last byte says how much"),
-    SW_PIN_WRONG: ("wrong PIN", "the last digit says how many tries are left"),
-    SW_LENGTH: ("wrong length", "the command's length fields do not fit"),
-    SW_CHANNEL: ("logical channel not supported", "use the basic channel"),
-    SW_SECURE_MESSAGING: ("secure messaging not supported", "send the command in clear"),
-    SW_CHAIN_BROKEN: ("command chain broken", "start the chained command again"),
-    SW_SECURITY: ("PIN required", "verify the PIN first"),
-    SW_BLOCKED: ("PIN blocked", "unblock it with the PUK"),
-    SW_CONDITIONS: (
-        "conditions not satisfied",
-        "not in this state of the card, or not on this link",
-    ),
-    SW_DATA: ("wrong data", "the data field is not a canonical object of the kind expected"),
-    SW_NOT_FOUND: ("application not found", "this is no chipcash card"),
-    SW_RECORD_NOT_FOUND: ("nothing at this index", "the list ends before it"),
-    SW_NO_SPACE: (
-        "card memory full",
-        "spend or exchange titles first; the money stays at the center",
-    ),
-    SW_P1P2: ("wrong P1 or P2", "not defined for this command"),
-    SW_LE: ("wrong Le", "repeat with the length in the last byte"),
-    SW_INS: ("command not supported", "unknown instruction"),
-    SW_CLA: ("class not supported", "unknown class"),
-    SW_INTERNAL: (
-        "internal error",
-        "power the card anew and repeat the same command: it never pays twice",
-    ),
-    SW_INSUFFICIENT_FUNDS: ("insufficient funds", "the card holds less than the amount"),
-    SW_LIMIT_PAYMENT: ("above the limit per payment", "pay less, or online"),
-    SW_LIMIT_CUMULATIVE: ("offline total exhausted", "synchronise the card"),
-    SW_LIMIT_COUNT: ("offline payments exhausted", "synchronise the card"),
-    SW_EXPIRED: ("expired", "synchronise the card: its certificate or its money needs renewal"),
-    SW_TIME_PAST: ("time before what the card knows", "set the terminal's clock"),
-    SW_TIME_FUTURE: ("time too far ahead", "set the terminal's clock, or synchronise the card"),
-    SW_NETWORK: (
-        "another network, version or suite",
-        "terminal and card belong to different networks",
-    ),
-    SW_SIGNATURE: ("signature does not verify", "the object is not from this network's authority"),
-    SW_STALE: ("not newer than what the card has", "nothing to do"),
-    SW_NOT_MINE: ("not for this card", "the object names another key"),
-}
-"""Status word: (name, what it means or what to do). The last digit of 63Cx, 61xx, 6Cxx carries a number."""
-
-
-def status(sw: int) -> tuple[str, str]:
-    """Name and meaning of a status word; one that is not in the specification stays usable as hex."""
-    if sw >> 4 == SW_PIN_WRONG >> 4:
-        sw = SW_PIN_WRONG
-    elif sw >> 8 in (SW_MORE >> 8, SW_LE >> 8):
-        sw &= 0xFF00
-    return STATUS.get(sw, ("status %04X" % sw, "not defined by chipcash"))
 
 
 class ApduError(ValueError):

@@ -46,6 +46,21 @@ def equal(a: bytes, b: bytes) -> bool:
 
 
 try:
+    from time import ticks_diff as ticks_diff  # type: ignore[attr-defined]
+    from time import ticks_ms as ticks_ms  # type: ignore[attr-defined]
+except ImportError:
+    from time import monotonic
+
+    def ticks_ms() -> int:
+        """Milliseconds from an arbitrary start; on MicroPython they wrap, so compare with ticks_diff."""
+        return int(monotonic() * 1000)
+
+    def ticks_diff(later: int, earlier: int) -> int:
+        """Milliseconds between two values of ticks_ms."""
+        return later - earlier
+
+
+try:
     import micropython as micropython
 except ImportError:
 

@@ -47,13 +47,13 @@ class Card:
     def power(self, cut: int | None = None, half: bool = False) -> MemoryFlash:
         """Power on; PowerCut may come out of it."""
         self.flash = MemoryFlash(self.content, cut, half)
-        self.applet = Applet(self.flash, Dice(7).bytes)
+        self.session = Applet(self.flash, Dice(7).bytes).session()
         return self.flash
 
     def send(self, *args: object, **kwargs: object) -> tuple[bytes, int]:
         """One extended APDU; (data, sw)."""
         kwargs.setdefault("le", 65536)
-        reply = self.applet.process(c.command(*args, **kwargs))  # type: ignore[arg-type]
+        reply = self.session.process(c.command(*args, **kwargs))  # type: ignore[arg-type]
         return reply[:-2], int.from_bytes(reply[-2:], "big")
 
     def ok(self, *args: object, **kwargs: object) -> bytes:

@@ -16,6 +16,7 @@ PIN = b"123456"
 PUK = b"12345678"
 SELECT = c.command(c.INS_SELECT, 4, 0, c.AID)
 
+_KNOWN = [getattr(c, name) for name in dir(c) if name.startswith("SW_")]
 _TRIES = 2  # bytes at the start of KEY_PIN's value
 _MAY_WRITE = (
     c.INS_VERIFY,
@@ -311,7 +312,7 @@ class Victim:
 
     def power(self):
         """Power off and on."""
-        self._applet = Applet(self._flash, self.material.net.random)
+        self._session = Applet(self._flash, self.material.net.random).session()
         self._store = self._stored()
 
     def _stored(self):
@@ -326,7 +327,7 @@ class Victim:
     def send(self, apdu):
         """One APDU, whatever it is; (data, sw)."""
         before = self._flash.writes
-        reply = self._applet.process(apdu)
+        reply = self._session.process(apdu)
         assert isinstance(reply, bytes) and len(reply) >= 2
         data, sw = reply[:-2], int.from_bytes(reply[-2:], "big")
         kind = sw
@@ -335,7 +336,7 @@ class Victim:
         elif sw >> 4 == c.SW_PIN_WRONG >> 4:
             kind = c.SW_PIN_WRONG
             assert sw & 15 < c.PUK_TRIES
-        assert kind in c.STATUS and kind not in (c.SW_INTERNAL, c.SW_LE), (apdu, reply)
+        assert kind in _KNOWN and kind not in (c.SW_INTERNAL, c.SW_LE), (apdu, reply)
         self.seen[kind] = self.seen.get(kind, 0) + 1
         done = kind in (c.SW_OK, c.SW_MORE)
         if data:

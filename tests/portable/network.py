@@ -140,17 +140,17 @@ class TestCard:
 
     def boot(self, cut=None, half=False):
         """Power cycle, on the same flash; PowerCut may come out of it."""
-        self.applet = None
+        self.applet = self.session = None
         if self.flash is not None:
             self.flash.close()
         self.flash = FileFlash(self.path, cut, half, BANK)
         self.applet = Applet(self.flash, os.urandom)
+        self.session = self.applet.session()
 
     def send(self, ins, p1=0, p2=0, data=b"", cla=c.CLA_ISO, le=65536, extended=True):
         """Send one command; (data, sw)."""
-        reply = self.applet.process(
-            c.command(ins, p1, p2, data, cla, le, extended), self.contactless
-        )
+        self.session.over_air = self.contactless
+        reply = self.session.process(c.command(ins, p1, p2, data, cla, le, extended))
         return reply[:-2], int.from_bytes(reply[-2:], "big")
 
     def ok(self, *args, **kwargs):

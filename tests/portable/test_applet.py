@@ -97,8 +97,8 @@ def test_classes_and_lengths():
     ):
         assert it.send(c.INS_GET_DATA, c.DATA_INFO, cla=cla)[1] == sw
     assert it.send(0xEE)[1] == c.SW_INS
-    assert it.applet.process(b"\x00\xca") == b"\x67\x00"
-    assert it.applet.process(b"\x00\xca\x01\x00\x05\x00") == b"\x67\x00"
+    assert it.session.process(b"\x00\xca") == b"\x67\x00"
+    assert it.session.process(b"\x00\xca\x01\x00\x05\x00") == b"\x67\x00"
     assert it.send(c.INS_GET_DATA, 0x77)[1] == c.SW_P1P2
     assert it.send(c.INS_PAY)[1] == c.SW_CLA
 

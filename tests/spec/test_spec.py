@@ -29,6 +29,7 @@ from chipcash_sim.image import MemoryFlash
 from chipcash_wire import commands as c
 from chipcash_wire import objects as o
 from chipcash_wire import tlv
+from chipcash_wire.status import STATUS
 from tests.center.world import World
 from tests.portable.network import DAY, NOW, PIN, PUK, Network
 
@@ -277,7 +278,7 @@ class Card:
 
     def __init__(self, life: str) -> None:
         self.net = network()
-        self.applet = Applet(MemoryFlash(bytearray(b"\xff" * 65536)), os.urandom)
+        self.session = Applet(MemoryFlash(bytearray(b"\xff" * 65536)), os.urandom).session()
         self.public = b""
         self.select()
         if life == "blank":
@@ -297,7 +298,8 @@ class Card:
     def send(self, apdu: bytes | str, contactless: bool = False) -> tuple[bytes, int]:
         if isinstance(apdu, str):
             apdu = bytes.fromhex(apdu)
-        reply = self.applet.process(apdu, contactless)
+        self.session.over_air = contactless
+        reply = self.session.process(apdu)
         return reply[:-2], int.from_bytes(reply[-2:], "big")
 
     def sw(self, apdu: bytes | str, contactless: bool = False) -> str:
@@ -414,12 +416,12 @@ def test_status_words() -> None:
     rows = table("commands.md", "SW", "name", "means")
     told = {code(sw): name for sw, name, _ in rows}
     assert len(told) == len(rows)
-    assert told == {spelled_sw(sw): name for sw, (name, _) in c.STATUS.items()}
+    assert told == {spelled_sw(sw): name for sw, (name, _) in STATUS.items()}
     for head in (("command", "checks"), ("#", "check", "status word")):
         for row in table("commands.md", *head):
             assert told_status_words(row[-1]) <= told.keys()
     assert {sw for name in vars(c) if name.startswith("SW_") for sw in [vars(c)[name]]} == set(
-        c.STATUS
+        STATUS
     )
 
 
@@ -755,7 +757,7 @@ def test_example_sizes_on_a_real_card() -> None:
         ("PAY, short", short),
         ("GET RESPONSE, Le `f8`", bytes.fromhex("00c00000f8")),
     ):
-        sizes[name] = (len(apdu), len(card.applet.process(apdu)))
+        sizes[name] = (len(apdu), len(card.session.process(apdu)))
     told = {row[0]: (int(row[1]), int(row[2])) for row in table("example.md", "", "command")}
     assert told == sizes
 

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from chipcash_sim.vpcd import CardGone, VpcdServer
+from chipcash_sim.plug import CardGone
+from chipcash_sim.vpcd import VpcdServer
 
 ECHO_CARD = Path(__file__).parent / "pcsc" / "echo_card.py"
 ATR = "3b800181"

@@ -33,6 +33,7 @@ from chipcash.pos import Pos
 from chipcash.transports.base import BaseConnection
 from chipcash.trust import Trust, object_id
 from chipcash_card.applet import Applet
+from chipcash_card.session import Session
 from chipcash_sim.image import MemoryFlash, PowerCut
 from chipcash_wire import objects as o
 from tests.portable.fuzzing import Dice
@@ -88,16 +89,16 @@ class Tap(BaseConnection):
         self._apdus = 0
         try:
             flash = MemoryFlash(content, fault.write, fault.half)
-            self._applet: Applet | None = Applet(flash, random)
+            self._session: Session | None = Applet(flash, random).session()
         except PowerCut:
             raise LinkLostError("No power while it started.", maybe_executed=False) from None
 
     def _transceive(self, apdu: bytes) -> bytes:
         self._apdus += 1
         try:
-            if self._applet is None or self._apdus == self._fault.before:
+            if self._session is None or self._apdus == self._fault.before:
                 raise PowerCut
-            reply = self._applet.process(apdu)
+            reply = self._session.process(apdu)
             if self._apdus == self._fault.after:
                 raise PowerCut
         except PowerCut:
@@ -106,7 +107,7 @@ class Tap(BaseConnection):
         return reply
 
     def close(self) -> None:
-        self._applet = None
+        self._session = None
 
 
 @dataclass

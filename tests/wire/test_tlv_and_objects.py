@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chipcash_wire import commands, objects, tlv
+from chipcash_wire.status import status
 from chipcash_wire.tlv import WireError
 from tests.wire.strategies import OBJECTS, any_object
 
@@ -124,4 +125,4 @@ def test_any_bytes_are_an_apdu_or_6700(data: bytes) -> None:
     [(0x9000, "ok"), (0x63C2, "wrong PIN"), (0x6110, "more data"), (0x9999, "status 9999")],
 )
 def test_status_names(sw: int, name: str) -> None:
-    assert commands.status(sw)[0] == name
+    assert status(sw)[0] == name

@@ -54,6 +54,7 @@ from chipcash.transports import Connection
 from chipcash.trust import FILE_NAME, Trust, object_id
 from chipcash_wire import commands as c
 from chipcash_wire import objects as o
+from chipcash_wire.status import STATUS
 
 __all__ = ["CenterService", "Pos"]
 
@@ -1038,7 +1039,7 @@ def _certainly_unpaid(error: ChipcashError) -> bool:
     """Whether a PAY sent for the first time, that failed like this, leaves no payment on the card."""
     if isinstance(error, CardError):
         # A refused command changes nothing; of an internal error nobody knows what came before it.
-        return error.sw in c.STATUS and error.sw != c.SW_INTERNAL
+        return error.sw in STATUS and error.sw != c.SW_INTERNAL
     return isinstance(error, LinkLostError) and not error.maybe_executed
 
 

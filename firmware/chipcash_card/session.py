@@ -1,0 +1,228 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A session: command APDUs in, response APDUs out, as protocols/spec/commands.md says. No I/O of its own.
+
+A command that is refused changes nothing; whatever the bytes, the answer is a status word.
+"""
+
+from chipcash_card.journal import Full
+from chipcash_card.purse import Refused
+from chipcash_wire import commands as c
+from chipcash_wire import objects as o
+from chipcash_wire import tlv
+from chipcash_wire.compat import TYPE_CHECKING
+from chipcash_wire.tlv import WireError
+
+if TYPE_CHECKING:
+    from chipcash_card.applet import Applet
+
+_TAG_PIN = 0x9F25
+_TAG_PUK = 0x9F26
+
+_CONTACT = (
+    c.INS_VERIFY,
+    c.INS_CHANGE_REFERENCE_DATA,
+    c.INS_RESET_RETRY_COUNTER,
+    c.INS_GENERATE_KEY_PAIR,
+    c.INS_STORE_DATA,
+)
+_ANY_LIFE = (c.INS_SELECT, c.INS_GET_RESPONSE, c.INS_GET_DATA)
+
+
+class Session:
+    """What one interface of the card has selected and verified, over the applet that all of them share.
+
+    A card with several interfaces (contacts, antenna, Bluetooth) has a session for each, and they do not see
+    each other's PIN. over_air: commands come over radio, where no PIN is taken in clear.
+    """
+
+    def __init__(self, applet: "Applet", over_air: bool = False) -> None:
+        self._applet = applet
+        self.over_air = over_air
+        self.reset()
+
+    def reset(self) -> None:
+        """A reset of the link: nothing selected, no PIN session, no chain."""
+        self._selected = False
+        self._verified = False
+        self._chain = b""
+        self._chain_head = b""
+        self._rest = b""
+
+    def process(self, apdu: bytes) -> bytes:
+        """Answer one command APDU."""
+        if self._applet.broken:
+            return _sw(c.SW_INTERNAL)
+        try:
+            return self._process(apdu)
+        except (Refused, c.ApduError) as refusal:
+            return _sw(refusal.sw)
+        except WireError:
+            return _sw(c.SW_DATA)
+        except Full:
+            return _sw(c.SW_NO_SPACE)
+        except Exception:
+            # Memory and journal may disagree now: only the journal counts, read at the next power on.
+            self._applet.broken = True
+            return _sw(c.SW_INTERNAL)
+
+    def _process(self, apdu: bytes) -> bytes:
+        rest = self._rest
+        self._rest = b""
+        cla, ins, p1, p2, data, le = c.parse(apdu)
+        if cla & 0x6F:
+            self._chain = self._chain_head = b""
+            if cla & 0x60:
+                raise Refused(c.SW_CLA)
+            raise Refused(c.SW_SECURE_MESSAGING if cla & 0x0C else c.SW_CHANNEL)
+        head = bytes((cla & ~c.CLA_CHAINED & 0xFF, ins, p1, p2))
+        if self._chain_head and head != self._chain_head:
+            self._chain = self._chain_head = b""
+            raise Refused(c.SW_CHAIN_BROKEN)
+        data = self._chain + data
+        if len(data) > c.MAX_COMMAND:
+            self._chain = self._chain_head = b""
+            raise Refused(c.SW_LENGTH)
+        if cla & c.CLA_CHAINED:
+            self._chain = data
+            self._chain_head = head
+            return _sw(c.SW_OK)
+        self._chain = self._chain_head = b""
+        if ins == c.INS_GET_RESPONSE and cla == c.CLA_ISO:
+            if not rest:
+                raise Refused(c.SW_CONDITIONS)
+            reply = rest
+        else:
+            reply = self._command(head[0], ins, p1 << 8 | p2, data)
+        if len(reply) <= le:
+            return reply + _sw(c.SW_OK)
+        self._rest = reply[le:]
+        return reply[:le] + _sw(c.SW_MORE | (min(len(self._rest), 256) & 0xFF))
+
+    def _command(self, cla: int, ins: int, p1p2: int, data: bytes) -> bytes:
+        if ins not in c.NAMES:
+            raise Refused(c.SW_INS)
+        if (cla == c.CLA_PROPRIETARY) != (ins == c.INS_PAY):
+            raise Refused(c.SW_CLA)
+        if ins == c.INS_SELECT:
+            return self._select(p1p2, data)
+        if not self._selected:
+            raise Refused(c.SW_CONDITIONS)
+        applet = self._applet
+        life = applet.lifecycle
+        if ins == c.INS_GENERATE_KEY_PAIR:
+            fits = life != o.LIFE_PERSONALISED
+        elif ins == c.INS_STORE_DATA:
+            fits = life == o.LIFE_KEYED
+        else:
+            fits = life == o.LIFE_PERSONALISED or ins in _ANY_LIFE
+        if not fits or (self.over_air and ins in _CONTACT):
+            raise Refused(c.SW_CONDITIONS)
+        if ins == c.INS_GET_DATA:
+            return self._get_data(p1p2 >> 8, p1p2 & 0xFF)
+        if ins == c.INS_GENERATE_KEY_PAIR:
+            return applet.generate(p1p2)
+        if ins == c.INS_STORE_DATA:
+            _expect(p1p2, 0x8000)
+            applet.personalise(data)
+            return b""
+        purse = applet.purse
+        pin = applet.pin
+        if purse is None or pin is None:
+            raise Refused(c.SW_CONDITIONS)
+        if ins == c.INS_PAY:
+            _expect(p1p2, 0)
+            reply, used_pin = purse.pay(data, self._verified)
+            if used_pin:
+                self._verified = False
+            return reply
+        if ins == c.INS_PUT_DATA:
+            _expect(p1p2, 0)
+            purse.put(data)
+            return b""
+        if ins == c.INS_INTERNAL_AUTHENTICATE:
+            _expect(p1p2, 0)
+            if len(data) != 16:
+                raise Refused(c.SW_DATA)
+            return purse.prove(data, applet.random(32)) + purse.certificate
+        _expect(p1p2, c.PIN_REFERENCE)
+        if ins == c.INS_VERIFY:
+            if data:
+                digits = _digits(data, c.PIN_MIN, c.PIN_MAX)
+                self._verified = False
+                pin.verify(digits)
+                self._verified = True
+            elif not self._verified:
+                raise Refused(c.SW_PIN_WRONG | pin.tries if pin.tries else c.SW_BLOCKED)
+            return b""
+        if ins == c.INS_CHANGE_REFERENCE_DATA:
+            old, new = _two(data, _TAG_PIN)
+            self._verified = False
+            pin.change(old, new)
+            self._verified = True
+        else:
+            puk, new = _two(data, _TAG_PUK)
+            self._verified = False
+            pin.unblock(puk, new)
+        return b""
+
+    def _select(self, p1p2: int, data: bytes) -> bytes:
+        self.reset()
+        _expect(p1p2, 0x0400)
+        if data != c.AID:
+            raise Refused(c.SW_NOT_FOUND)
+        self._selected = True
+        return self._applet.application_info()
+
+    def _get_data(self, what: int, index: int) -> bytes:
+        purse = self._applet.purse
+        if what == c.DATA_INFO and not index:
+            return self._applet.info(self._verified)
+        if what not in (c.DATA_CERTIFICATE, c.DATA_TITLE, c.DATA_PAYMENT, c.DATA_RISK) or (
+            index and what in (c.DATA_CERTIFICATE, c.DATA_RISK)
+        ):
+            raise Refused(c.SW_P1P2)
+        if purse is None:
+            raise Refused(c.SW_CONDITIONS)
+        if what == c.DATA_CERTIFICATE:
+            return purse.certificate
+        if what == c.DATA_RISK:
+            return purse.risk
+        if not self._verified:
+            raise Refused(c.SW_SECURITY)
+        if what == c.DATA_TITLE:
+            record = purse.title(index)
+            found = record.encode() if record is not None else None
+        else:
+            found = purse.payment(index)
+        if found is None:
+            raise Refused(c.SW_RECORD_NOT_FOUND)
+        return found
+
+
+def _sw(sw: int) -> bytes:
+    return bytes((sw >> 8, sw & 0xFF))
+
+
+def _expect(p1p2: int, wanted: int) -> None:
+    if p1p2 != wanted:
+        raise Refused(c.SW_P1P2)
+
+
+def _digits(data: bytes, least: int, most: int) -> bytes:
+    if not least <= len(data) <= most:
+        raise Refused(c.SW_DATA)
+    for digit in data:
+        if not 0x30 <= digit <= 0x39:
+            raise Refused(c.SW_DATA)
+    return data
+
+
+def _two(data: bytes, first: int) -> "tuple[bytes, bytes]":
+    """The two TLVs of a PIN change or unblock: an old PIN or PUK, and the new PIN."""
+    tag, start, end = tlv.header(data, 0)
+    tag2, start2, end2 = tlv.header(data, end)
+    if tag != first or tag2 != _TAG_PIN or end2 != len(data):
+        raise Refused(c.SW_DATA)
+    old = data[start:end]
+    size = (c.PIN_MIN, c.PIN_MAX) if first == _TAG_PIN else (c.PUK_SIZE, c.PUK_SIZE)
+    return _digits(old, size[0], size[1]), _digits(data[start2:end2], c.PIN_MIN, c.PIN_MAX)
