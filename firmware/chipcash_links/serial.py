@@ -27,8 +27,9 @@ BUSY = 0x83
 """From the card: it still works on this number."""
 
 GREETING = b"chipcash serial 1"
-MAX_FRAME = 65544
-"""Longest frame, without escapes: kind, number, an extended APDU of the largest size, CRC."""
+MAX_APDU = 4096
+"""Longest APDU on this link, either way: twice what a card's longest command needs."""
+_MAX_BODY = MAX_APDU + 4  # kind, number, CRC
 
 
 def crc16(data: bytes) -> int:
@@ -90,7 +91,7 @@ class Reader:
                 self._escaped = True
             else:
                 self._body.append(byte)
-                self._spoilt = len(self._body) > MAX_FRAME
+                self._spoilt = len(self._body) > _MAX_BODY
         return found
 
 

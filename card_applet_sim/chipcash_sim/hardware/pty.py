@@ -59,7 +59,7 @@ class PtyLine:
     def _pump(self) -> None:
         while not self._closing.is_set():
             try:
-                ends = [self._line, self.plug] if self.plug.plugged else [self._line]
+                ends = [self._line, self.plug.fileno()] if self.plug.plugged else [self._line]
                 select.select(ends, [], [], _TICK_S)
                 # Asked again: the card may have been changed meanwhile, and the new one may be silent.
                 if self.plug.plugged and select.select([self.plug], [], [], 0)[0]:

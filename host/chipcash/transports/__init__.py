@@ -5,6 +5,7 @@
 |---|---|
 | `pcsc:` | the first PC/SC reader with a card in it |
 | `pcsc:<name>` | the PC/SC reader of that name, or the only one whose name contains it |
+| `serial:<line>` | the board on that serial line, such as `serial:/dev/ttyACM0` |
 | `sim:<image>[?option=value&...]` | an emulated card over that image file |
 
 Each transport is imported when a path asks for it, so its library need not be installed before.
@@ -17,7 +18,7 @@ from chipcash.transports.base import TRAFFIC, Connection
 
 __all__ = ["TRAFFIC", "Connection", "open_path"]
 
-_KNOWN = "pcsc:, pcsc:<reader name>, sim:<image file>"
+_KNOWN = "pcsc:, pcsc:<reader name>, serial:<line>, sim:<image file>"
 
 
 def open_path(path: str, *, wait: float = 0.0) -> Connection:
@@ -34,6 +35,10 @@ def open_path(path: str, *, wait: float = 0.0) -> Connection:
         from chipcash.transports import pcsc
 
         return pcsc.open_reader(rest, wait=wait)
+    if kind == "serial":
+        from chipcash.transports import serial
+
+        return serial.open_line(rest, wait=wait)
     if kind == "sim":
         from chipcash.transports import sim
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from chipcash.errors import LinkLostError, NoCardError, NoReaderError, TransportError
 from chipcash.transports.base import BaseConnection
+from chipcash.transports.times import times
 
 # Those result codes whose meaning matters here, as pcsc-lite and Windows number them.
 _OK = 0
@@ -39,9 +40,6 @@ _STALE = _NO_SERVICE | {_F_COMM_ERROR}
 _GONE = frozenset((_E_NO_SMARTCARD, _W_REMOVED))
 _NOT_SENT = frozenset((_E_INVALID_HANDLE, _E_SHARING_VIOLATION, _W_RESET))
 """Transmit results that the service gives before anything went to the card."""
-
-_RESTART_S = 0.5
-_POLL_MS = 250
 
 
 class _Failure(Exception):
@@ -235,7 +233,7 @@ def open_reader(name: str = "", *, wait: float = 0.0) -> PcscConnection:
                 if context is None:
                     context = _Context()
                 candidates = _matching(context.readers(), name, path)
-                full = context.occupied(candidates, min(left_ms, _POLL_MS))
+                full = context.occupied(candidates, min(left_ms, int(times().pcsc_poll_s * 1000)))
                 retried = False
                 if full:
                     connection = PcscConnection(context, full[0])
@@ -250,7 +248,7 @@ def open_reader(name: str = "", *, wait: float = 0.0) -> PcscConnection:
                     if context is not None:
                         context.release()
                         context = None
-                    time.sleep(_RESTART_S)
+                    time.sleep(times().pcsc_restart_s)
                 elif failure.code not in _GONE or left_ms == 0:
                     raise _explain(failure.code, path) from None
     finally:
@@ -286,7 +284,7 @@ def _with_context(ask: Callable[[_Context], list[str]], path: str) -> list[str]:
         except _Failure as failure:
             if not again or failure.code not in _STALE:
                 raise _explain(failure.code, path) from None
-            time.sleep(_RESTART_S)
+            time.sleep(times().pcsc_restart_s)
         finally:
             if context is not None:
                 context.release()

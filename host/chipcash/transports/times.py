@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How long the transports wait and how often they try: the one place for it.
+
+`CHIPCASH_TIMES="serial_answer_s=10,serial_tries=5"` in the environment changes them for slow boards and poor
+links. Trying again is safe on every link: a card answers a payment request that it has seen with the same
+bytes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, fields, replace
+
+from chipcash.errors import PathError
+
+__all__ = ["Times", "changed", "times"]
+
+_VARIABLE = "CHIPCASH_TIMES"
+
+
+@dataclass(frozen=True)
+class Times:
+    """Times in seconds, tries in numbers.
+
+    serial_answer_s: silence after which a frame on a serial line counts as lost; a working card gives a
+    sign of life each second. serial_tries: how often a frame is sent before the link counts as lost.
+    serial_greet_s: how long a board may take to greet, serial_greetings: how often it is asked: one just
+    opened may still start. pcsc_restart_s: pause before the smart card service, found restarting, is asked
+    once more. pcsc_poll_s: how long one wait for a card lasts."""
+
+    serial_answer_s: float = 3.0
+    serial_tries: int = 3
+    serial_greet_s: float = 0.5
+    serial_greetings: int = 4
+    pcsc_restart_s: float = 0.5
+    pcsc_poll_s: float = 0.25
+
+
+_changed: list[Times] = []
+
+
+def times() -> Times:
+    """What holds now. Raises PathError if the environment's are not written well."""
+    if not _changed:
+        _changed.append(_read(os.environ.get(_VARIABLE, "")))
+    return _changed[-1]
+
+
+@contextmanager
+def changed(**values: float) -> Iterator[None]:
+    """Other times for a while."""
+    _changed.append(replace(times(), **values))  # type: ignore[arg-type]  # fields of both kinds
+    try:
+        yield
+    finally:
+        _changed.pop()
+
+
+def _read(text: str) -> Times:
+    kinds = {field.name: type(getattr(Times, field.name)) for field in fields(Times)}
+    values: dict[str, float] = {}
+    for part in text.replace(" ", "").split(","):
+        if not part:
+            continue
+        name, _, value = part.partition("=")
+        try:
+            values[name] = kinds[name](value)
+            if not 0 < values[name] <= 3600:
+                raise ValueError
+        except (KeyError, ValueError):
+            raise PathError(
+                f"“{part}” in {_VARIABLE} is no time or number of tries that there is.",
+                hint="Write name=value, name=value of: " + ", ".join(kinds),
+            ) from None
+    return replace(Times(), **values)  # type: ignore[arg-type]

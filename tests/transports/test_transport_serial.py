@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`serial:` end to end: pyserial, a PTY, and a card process behind the board's own framing."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from chipcash.card import Card
+from chipcash.errors import LinkLostError, NoCardError, NoReaderError, PathError
+from chipcash.transports import open_path
+from chipcash.transports.times import changed
+from chipcash_sim import emulator
+from chipcash_sim.hardware.pty import PtyLine
+from chipcash_sim.plug import CardGone
+from chipcash_wire import objects as o
+from tests.builders import Network
+from tests.cards import PIN, make_card
+
+AMOUNT = 700
+HASTY = {"serial_answer_s": 0.2, "serial_tries": 2, "serial_greet_s": 0.1}
+
+
+@pytest.fixture
+def line() -> Iterator[PtyLine]:
+    """A serial line without a card."""
+    with PtyLine() as made:
+        yield made
+
+
+def _card(folder: Path, net: Network) -> emulator.Card:
+    """A personalised card with 10000 fen."""
+    image = folder / "a.img"
+    public = make_card(image, net)
+    with open_path(f"sim:{image}") as opened:
+        card = Card(opened)
+        card.select()
+        card.put(net.title(public))
+    return emulator.Card(image, "cpython")
+
+
+def _balance(path: str) -> int | None:
+    with open_path(path) as opened:
+        card = Card(opened)
+        card.select()
+        card.verify_pin(PIN)
+        return card.info().balance
+
+
+@pytest.mark.parametrize("runtime", ["cpython", "micropython"])
+def test_a_payment(tmp_path: Path, line: PtyLine, runtime: str) -> None:
+    net = Network()
+    made = _card(tmp_path, net)
+    made.runtime = runtime
+    made.plug_in(serial=line.plug)
+    path = f"serial:{line.device}"
+    before = _balance(path)
+    assert before is not None
+    with open_path(path) as opened:
+        assert opened.path == path and not opened.contactless
+        card = Card(opened)
+        card.select()
+        request = net.request(AMOUNT)
+        payment = card.pay(request)
+        assert card.pay(request) == payment
+    assert o.Payment.decode(payment).claim.amount == AMOUNT
+    assert _balance(path) == before - AMOUNT
+    made.remove()
+
+
+def test_long_commands_and_replies(tmp_path: Path, line: PtyLine) -> None:
+    made = _card(tmp_path, Network())
+    made.echo = True
+    made.plug_in(serial=line.plug)
+    with open_path(f"serial:{line.device}") as opened:
+        apdu = b"\x00\x01\x00\x00\x00\x0f\xf0" + secrets.token_bytes(0x0FF0)
+        assert opened.transceive(apdu) == apdu + b"\x90\x00"
+    made.remove()
+
+
+def test_garbage_on_the_line(tmp_path: Path, line: PtyLine) -> None:
+    made = _card(tmp_path, Network())
+    made.plug_in(serial=line.plug)
+    terminal = os.open(line.device, os.O_RDWR | os.O_NOCTTY)
+    try:
+        os.write(terminal, b"\xc0\xdb\x00 a terminal was here\r\n")
+    finally:
+        os.close(terminal)
+    with open_path(f"serial:{line.device}") as opened:
+        Card(opened).select()
+    made.remove()
+
+
+def test_work_longer_than_the_patience(tmp_path: Path, line: PtyLine) -> None:
+    net = Network()
+    made = _card(tmp_path, net)
+    made.pace = 55000  # 64 steps of a signature: above the host's 3 s of silence
+    made.plug_in(serial=line.plug)
+    with open_path(f"serial:{line.device}", wait=30) as opened:
+        card = Card(opened)
+        card.select()
+        assert card.pay(net.request(AMOUNT))
+    made.remove()
+
+
+def test_nothing_there(line: PtyLine, tmp_path: Path) -> None:
+    with changed(**HASTY), pytest.raises(NoCardError, match="answers as a chipcash card"):
+        open_path(f"serial:{line.device}")
+    with pytest.raises(NoReaderError, match="no serial line"):
+        open_path(f"serial:{tmp_path}/tty")
+    with pytest.raises(PathError):
+        open_path("serial:")
+
+
+def test_link_loss_at_every_frame(tmp_path: Path, line: PtyLine) -> None:
+    """After it the same request brings the payment, and the card has paid it once."""
+    net = Network()
+    made = _card(tmp_path, net)
+    path = f"serial:{line.device}"
+    expected = 10000
+    cuts = 0
+    for cut in range(1, 50):
+        made.plug_in(serial=line.plug)
+        removed = threading.Event()
+
+        def cut_here(frame: int, cut: int = cut, removed: threading.Event = removed) -> None:
+            if frame == cut:
+                made.remove()
+                removed.set()
+                raise CardGone("pulled out")
+
+        line.plug.on_frame = cut_here
+        request = net.request(100)
+        payment = b""
+        try:
+            with changed(**HASTY), open_path(path) as opened:
+                card = Card(opened)
+                card.select()
+                payment = card.pay(request)
+                line.plug.on_frame = None
+        except (LinkLostError, NoCardError):
+            assert removed.is_set()
+        line.plug.on_frame = None
+        if removed.is_set():
+            cuts += 1
+            made.plug_in(serial=line.plug)
+        with open_path(path) as opened:
+            card = Card(opened)
+            card.select()
+            again = card.pay(request)
+            assert payment in (b"", again)
+        expected -= 100
+        assert _balance(path) == expected
+        made.remove()
+        if not removed.is_set():
+            break
+    assert cuts >= 6 and not removed.is_set()
