@@ -5,22 +5,19 @@ from __future__ import annotations
 
 import os
 import secrets
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from chipcash.card import Card
-from chipcash.errors import LinkLostError, NoCardError, NoReaderError, PathError
+from chipcash.errors import NoCardError, NoReaderError, PathError
 from chipcash.transports import open_path
 from chipcash.transports.times import changed
 from chipcash_sim import emulator
 from chipcash_sim.hardware.pty import PtyLine
-from chipcash_sim.plug import CardGone
-from chipcash_wire import objects as o
 from tests.builders import Network
-from tests.cards import PIN, make_card
+from tests.cards import make_card
 
 AMOUNT = 700
 HASTY = {"serial_answer_s": 0.2, "serial_tries": 2, "serial_greet_s": 0.1}
@@ -42,35 +39,6 @@ def _card(folder: Path, net: Network) -> emulator.Card:
         card.select()
         card.put(net.title(public))
     return emulator.Card(image, "cpython")
-
-
-def _balance(path: str) -> int | None:
-    with open_path(path) as opened:
-        card = Card(opened)
-        card.select()
-        card.verify_pin(PIN)
-        return card.info().balance
-
-
-@pytest.mark.parametrize("runtime", ["cpython", "micropython"])
-def test_a_payment(tmp_path: Path, line: PtyLine, runtime: str) -> None:
-    net = Network()
-    made = _card(tmp_path, net)
-    made.runtime = runtime
-    made.plug_in(serial=line.plug)
-    path = f"serial:{line.device}"
-    before = _balance(path)
-    assert before is not None
-    with open_path(path) as opened:
-        assert opened.path == path and not opened.contactless
-        card = Card(opened)
-        card.select()
-        request = net.request(AMOUNT)
-        payment = card.pay(request)
-        assert card.pay(request) == payment
-    assert o.Payment.decode(payment).claim.amount == AMOUNT
-    assert _balance(path) == before - AMOUNT
-    made.remove()
 
 
 def test_long_commands_and_replies(tmp_path: Path, line: PtyLine) -> None:
@@ -115,48 +83,3 @@ def test_nothing_there(line: PtyLine, tmp_path: Path) -> None:
         open_path(f"serial:{tmp_path}/tty")
     with pytest.raises(PathError):
         open_path("serial:")
-
-
-def test_link_loss_at_every_frame(tmp_path: Path, line: PtyLine) -> None:
-    """After it the same request brings the payment, and the card has paid it once."""
-    net = Network()
-    made = _card(tmp_path, net)
-    path = f"serial:{line.device}"
-    expected = 10000
-    cuts = 0
-    for cut in range(1, 50):
-        made.plug_in(serial=line.plug)
-        removed = threading.Event()
-
-        def cut_here(frame: int, cut: int = cut, removed: threading.Event = removed) -> None:
-            if frame == cut:
-                made.remove()
-                removed.set()
-                raise CardGone("pulled out")
-
-        line.plug.on_frame = cut_here
-        request = net.request(100)
-        payment = b""
-        try:
-            with changed(**HASTY), open_path(path) as opened:
-                card = Card(opened)
-                card.select()
-                payment = card.pay(request)
-                line.plug.on_frame = None
-        except (LinkLostError, NoCardError):
-            assert removed.is_set()
-        line.plug.on_frame = None
-        if removed.is_set():
-            cuts += 1
-            made.plug_in(serial=line.plug)
-        with open_path(path) as opened:
-            card = Card(opened)
-            card.select()
-            again = card.pay(request)
-            assert payment in (b"", again)
-        expected -= 100
-        assert _balance(path) == expected
-        made.remove()
-        if not removed.is_set():
-            break
-    assert cuts >= 6 and not removed.is_set()

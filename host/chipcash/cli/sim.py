@@ -15,7 +15,7 @@ import click
 from chipcash.cli.base import EXIT_FAILED, Group, Report, progress, until_ended
 from chipcash.errors import ChipcashError, TransportError
 from chipcash.transports import pcsc
-from chipcash_sim import emulator, pcscd
+from chipcash_sim import emulator, pcscd, places
 
 _runtime_option = click.option(
     "--runtime",
@@ -69,6 +69,13 @@ def clone(image: Path, copy: Path) -> Report:
 @command.command("run")
 @click.argument("image", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @_runtime_option
+@click.option(
+    "--link",
+    "links",
+    multiple=True,
+    metavar="KIND[=WHERE]",
+    help=f"Put it here instead of a virtual reader: {', '.join(places.NAMES)}. Repeat for several at once.",
+)
 @click.option("--host", default="127.0.0.1", show_default=True, help="Where the virtual reader is.")
 @click.option(
     "--port", type=int, default=35963, show_default=True, help="Its port (vpcd's default)."
@@ -80,6 +87,7 @@ def clone(image: Path, copy: Path) -> Report:
 def run(
     image: Path,
     runtime: str,
+    links: tuple[str, ...],
     host: str,
     port: int,
     contactless: bool,
@@ -87,7 +95,10 @@ def run(
     cut_before: int,
     cut_after: int,
 ) -> Report:
-    """Put a card into a running virtual reader (vpcd) until Ctrl-C, its removal or a power cut."""
+    """Put a card into a running virtual reader (vpcd), or behind other links, until Ctrl-C or a power cut.
+
+    Example: chipcash sim run a.img --link serial=a.tty, and elsewhere chipcash card info serial:a.tty
+    """
     card = emulator.Card(
         image,
         runtime,
@@ -96,6 +107,8 @@ def run(
         cut_before=cut_before,
         cut_after=cut_after,
     )
+    if links:
+        return _run_behind(card, links)
     faulty = cut_write is not None or cut_before or cut_after
     # Only a reader of this machine can be one that its PC/SC shows.
     others = _occupied() if host in _HERE else None
@@ -124,6 +137,37 @@ def run(
             hint="Start pcscd with vsmartcard-vpcd, or use `chipcash sim exec`.",
         )
     return Report({"image": str(image), "reader": shown, "ended": reason}, [f"{image}: {reason}"])
+
+
+def _run_behind(card: emulator.Card, links: tuple[str, ...]) -> Report:
+    """Run a card behind these links until it ends or is ended."""
+    made: list[places.Place] = []
+    reason = "removed"
+    try:
+        with until_ended():
+            for link in links:
+                kind, _, where = link.partition("=")
+                if kind not in places.NAMES:
+                    raise click.UsageError(f"--link {link}: write one of {', '.join(places.NAMES)}")
+                made.append(places.make(kind, where))
+            places.put(card, *made)
+            paths = ", ".join(place.path for place in made)
+            click.echo(
+                f"{card.image} is at {paths} ({card.runtime}). Ctrl-C takes it out.", err=True
+            )
+            while card.alive:
+                time.sleep(_LOOK_S)
+            reason = "the power was cut"
+    except emulator.CardRemoved as removed:
+        raise SimError(f"{card.image} did not start: {removed}.") from None
+    finally:
+        card.remove()
+        for place in made:
+            place.close()
+    return Report(
+        {"image": str(card.image), "paths": [place.path for place in made], "ended": reason},
+        [f"{card.image}: {reason}"],
+    )
 
 
 @command.command("exec", context_settings={"ignore_unknown_options": True})

@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`chipcash sim run --link`: a card behind each kind of link, as a person would use it."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+
+import pytest
+
+from chipcash_sim import places
+from tests.cli.conftest import CHIPCASH, Cli
+
+
+@pytest.mark.parametrize("kind", places.NAMES)
+def test_a_card_behind_a_link(cli: Cli, kind: str) -> None:
+    cli.json("sim", "new", "a.img")
+    card = subprocess.Popen(
+        [*CHIPCASH, "sim", "run", "a.img", "--link", kind, "--json"],
+        cwd=cli.folder,
+        env=cli.env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert card.stderr is not None
+    line = card.stderr.readline()
+    assert line.startswith("a.img is at ") and "(micropython)" in line, line
+    path = line.removeprefix("a.img is at ").partition(" (")[0]
+    try:
+        assert cli.json("card", "info", path)["life"] == "blank"
+    finally:
+        card.send_signal(signal.SIGINT)
+        out, err = card.communicate(timeout=20)
+    assert card.returncode == 0 and err == "", err
+    assert json.loads(out) == {"image": "a.img", "paths": [path], "ended": "removed"}
+    done = subprocess.run(
+        [*CHIPCASH, "card", "info", path, "--wait", "0", "--json"],
+        cwd=cli.folder,
+        env=cli.env,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode in (4, 5) and json.loads(done.stdout)["error"].startswith("No")
+
+
+def test_a_named_line(cli: Cli) -> None:
+    cli.json("sim", "new", "a.img")
+    (cli.folder / "taken").write_text("")
+    told = cli.json("sim", "run", "a.img", "--link", "serial=taken", code=1)
+    assert "taken" in told["message"]
+    assert (cli.folder / "taken").exists()
+    cli.run("sim", "run", "a.img", "--link", "pigeon", code=2)
