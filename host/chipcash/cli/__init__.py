@@ -11,7 +11,18 @@ import click
 from chipcash import __version__
 from chipcash.cli.base import Root, start_logging
 
-COMMANDS = ("bank", "card", "center", "demo", "doctor", "evidence", "pos", "selftest", "sim")
+COMMANDS = (
+    "bank",
+    "card",
+    "center",
+    "demo",
+    "doctor",
+    "evidence",
+    "pos",
+    "selftest",
+    "sim",
+    "trace",
+)
 """Modules of this package with a command, or a group of commands, of that name."""
 
 

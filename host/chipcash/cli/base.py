@@ -274,6 +274,8 @@ class Hex(click.ParamType):  # type: ignore[type-arg]
 
 
 YUAN = Yuan()
+TRACE_VARIABLE = "CHIPCASH_TRACE"
+"""Names a file to which everything that passes between a command and a card is written."""
 KEY = Hex(33, first=b"\x02\x03")
 
 
@@ -377,7 +379,17 @@ home_option = click.option(
 def connection_at(path: str, wait: float) -> Connection:
     """The card at a path, waited for; a context manager."""
     with progress(f"Waiting for a card at {path}"):
-        return open_path(path, wait=wait)
+        connection = open_path(path, wait=wait)
+    trace = os.environ.get(TRACE_VARIABLE)
+    if not trace:
+        return connection
+    from chipcash.trace import Recorder
+
+    try:
+        return Recorder(connection, Path(trace))
+    except BaseException:
+        connection.close()
+        raise
 
 
 @contextmanager
