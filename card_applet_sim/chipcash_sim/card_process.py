@@ -176,6 +176,14 @@ def plug_in(name: str, where: str, chip: Chip, contactless: bool) -> Link:
         from chipcash_links.serial import Serial
 
         return Serial(Interface(chip, False), port)
+    if name == "iso14443":
+        from chipcash_links.iso14443 import Picc
+
+        return Picc(Interface(chip, True), port)
+    if name in ("ccid", "ccid_t0"):
+        from chipcash_links.ccid import ATR_T0, ATR_T1, Ccid
+
+        return Ccid(Interface(chip, False), port, ATR_T0 if name == "ccid_t0" else ATR_T1)
     raise ValueError("no such link: " + name)
 
 

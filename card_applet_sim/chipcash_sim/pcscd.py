@@ -40,6 +40,8 @@ _PID = _RUN / "pcscd.pid"
 _SOCKET = _RUN / "pcscd.comm"
 _OURS = _RUN / "chipcash"
 _CONF = _OURS / "reader.conf.d"
+_SERIAL = _CONF / "serial"
+_SERIAL_NAME = "chipcash serial"
 _LOG = _OURS / "pcscd.log"
 _DRIVERS = tuple(
     Path(prefix, "pcsc/drivers")
@@ -50,7 +52,8 @@ _DRIVERS = tuple(
         f"/usr/lib/{platform.machine()}-linux-gnu",
     )
 )
-_VPCD = "serial/libifdvpcd.so"
+_VPCD = Path("serial/libifdvpcd.so")
+_CCID = Path("serial/libccidtwin.so")
 _FIRST_PORT = 0x9000
 _PORT_STEP = 0x10  # vpcd opens the following port too, for a second slot that stays empty
 _START_S = 10.0
@@ -87,6 +90,29 @@ class Session:
         """Both."""
         self.stop()
         self.start()
+
+    def add_serial(self, device: str) -> str:
+        """Restart pcscd with a serial CCID reader (GemPC Twin) as well, in place of one added before; its
+        full name.
+
+        device: the terminal (chipcash_sim.hardware.pty), with a card that already answers: libccid asks
+        once, at the start. Raises PcscdError."""
+        library = _OURS / _CCID.name
+        if not library.exists():
+            raise PcscdError(
+                "libccid's serial driver is not installed. Run: sudo apt-get install libccid"
+            )
+        _SERIAL.write_text(
+            f'FRIENDLYNAME "{_SERIAL_NAME}"\nDEVICENAME {device}:GemPCTwin\n'
+            f"LIBPATH {library}\nCHANNELID 1\n"
+        )
+        self.restart()
+        return f"{_SERIAL_NAME} 00 00"
+
+    def remove_serial(self) -> None:
+        """Restart pcscd without the serial reader. Raises PcscdError."""
+        _SERIAL.unlink(missing_ok=True)
+        self.restart()
 
 
 def current() -> Session | None:
@@ -130,7 +156,7 @@ def available() -> str | None:
         return "A private pcscd needs Linux namespaces; this system has none."
     if _program("pcscd") is None:
         return "pcscd is not installed. Run: sudo apt-get install pcscd"
-    if _driver() is None:
+    if _find(_VPCD) is None:
         return "The virtual reader is not installed. Run: sudo apt-get install vsmartcard-vpcd"
     for tool in ("unshare", "mount"):
         if _program(tool) is None:
@@ -267,7 +293,7 @@ def _child_setup(mask: set[int | signal.Signals]) -> Callable[[], None]:
 
 def _prepare(names: Sequence[str], ports: Sequence[int]) -> None:
     """Loopback, directories, and a reader.conf entry with a driver file of its own per reader."""
-    driver = _driver()
+    driver = _find(_VPCD)
     if driver is None:
         raise PcscdError("the virtual reader driver is not installed")
     _loopback_up()
@@ -288,6 +314,9 @@ def _prepare(names: Sequence[str], ports: Sequence[int]) -> None:
             f"LIBPATH {library}\nCHANNELID {port:#x}\n"
         )
     (_CONF / "readers").write_text("\n".join(entries))
+    serial = _find(_CCID)
+    if serial is not None:
+        shutil.copyfile(serial, _OURS / _CCID.name)
     for directory in _DRIVERS:
         if directory.is_dir():
             # No USB driver: real readers stay with the machine's pcscd.
@@ -343,10 +372,11 @@ def _program(name: str) -> str | None:
     )
 
 
-def _driver() -> Path | None:
+def _find(driver: Path) -> Path | None:
+    """A driver below any of pcscd's directories."""
     for directory in _DRIVERS:
-        if (directory / _VPCD).is_file():
-            return directory / _VPCD
+        if (directory / driver).is_file():
+            return directory / driver
     return None
 
 

@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from chipcash_sim.emulator import Card
+from chipcash_sim.hardware.pn532 import Pn532
 from chipcash_sim.hardware.pty import PtyLine
+from chipcash_sim.hardware.udp import UdpField
 from chipcash_sim.plug import Plug
 
 
@@ -44,10 +46,25 @@ def _serial(where: str) -> Place:
     return Place("serial", line.plug, f"serial:{where}", close)
 
 
-_MAKERS: dict[str, Callable[[str], Place]] = {"serial": _serial}
+def _nfc(where: str) -> Place:
+    if where:
+        raise ValueError("a field takes the port that is free, and no name")
+    field = UdpField()
+    return Place("iso14443", field.plug, f"nfc:udp:{field.address}", field.close)
+
+
+def _pn532(where: str) -> Place:
+    if where:
+        raise ValueError("the reader's line has the name that is free")
+    chip = Pn532()
+    return Place("iso14443", chip.plug, f"nfc:tty:{chip.device}", chip.close)
+
+
+_MAKERS: dict[str, Callable[[str], Place]] = {"nfc": _nfc, "pn532": _pn532, "serial": _serial}
 
 NAMES = tuple(_MAKERS)
-"""The places that there are, by the kind of their paths."""
+"""The places that there are. nfc: a field over UDP; pn532: a reader chip on a serial line, and a card in
+its field."""
 
 
 def make(name: str, where: str = "") -> Place:

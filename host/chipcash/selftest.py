@@ -34,8 +34,9 @@ AMOUNT = 100
 _COIN = 10_000
 _PIN = "258013"
 _OPEN_S = 15.0
-_LIBRARIES = {"pcsc": "smartcard", "serial": "serial"}
+_LIBRARIES = {"nfc": "nfc", "pn532": "nfc", "pcsc": "smartcard", "serial": "serial"}
 """The Python package behind a link, where it is not always installed."""
+_EXTRAS = {"pn532": "nfc"}
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,8 @@ def missing(link: str, card_runtime: str, session: pcscd.Session | None) -> str:
     """What this machine lacks for a link and a runtime; empty if nothing."""
     package = _LIBRARIES.get(link)
     if package is not None and importlib.util.find_spec(package) is None:
-        return f"the Python package for {link} is not installed: pip install 'chipcash[{link}]'"
+        extra = _EXTRAS.get(link, link)
+        return f"the Python package for {link} is not installed: pip install 'chipcash[{extra}]'"
     if card_runtime == "micropython":
         try:
             runtime.compile_tree()

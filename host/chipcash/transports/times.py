@@ -26,13 +26,15 @@ class Times:
     serial_answer_s: silence after which a frame on a serial line counts as lost; a working card gives a
     sign of life each second. serial_tries: how often a frame is sent before the link counts as lost.
     serial_greet_s: how long a board may take to greet, serial_greetings: how often it is asked: one just
-    opened may still start. pcsc_restart_s: pause before the smart card service, found restarting, is asked
+    opened may still start. nfc_poll_s: pause between two looks for a
+    card in the field. pcsc_restart_s: pause before the smart card service, found restarting, is asked
     once more. pcsc_poll_s: how long one wait for a card lasts."""
 
     serial_answer_s: float = 3.0
     serial_tries: int = 3
     serial_greet_s: float = 0.5
     serial_greetings: int = 4
+    nfc_poll_s: float = 0.1
     pcsc_restart_s: float = 0.5
     pcsc_poll_s: float = 0.25
 
