@@ -24,6 +24,8 @@ from chipcash.center.ledger import MAX_INTERVALS, MAX_RENEWED, Parameters
 from chipcash.pos import PaymentState, RequestState, books
 from chipcash.terminal import REASONS, RETRYABLE, Policy
 from chipcash_card.applet import Applet
+from chipcash_links.ccid import ATR_T0, ATR_T1
+from chipcash_links.iso14443 import ATS
 from chipcash_sim.card_process import ATR_CONTACT, ATR_CONTACTLESS
 from chipcash_sim.image import MemoryFlash
 from chipcash_wire import commands as c
@@ -559,8 +561,9 @@ def test_floor() -> None:
 
 def test_atr_and_build() -> None:
     words = prose("commands.md")
-    for atr in (ATR_CONTACT, ATR_CONTACTLESS):
+    for atr in (ATR_CONTACT, ATR_CONTACTLESS, ATR_T1, ATR_T0):
         assert f"`{atr.hex(' ').upper()}`" in words
+    assert f"| ats | `{ATS.hex(' ')}` |" in prose("links.md").lower()
     card = Card("blank")
     build = o.CardInfo.decode(card.ok(bytes.fromhex("00ca010000"))).build.decode()
     told = re.search(r"such as `([^`]+)`", words)
