@@ -176,6 +176,11 @@ def plug_in(name: str, where: str, chip: Chip, contactless: bool) -> Link:
         from chipcash_links.serial import Serial
 
         return Serial(Interface(chip, False), port)
+    if name == "at":
+        from chipcash_links.at import Modem
+        from chipcash_links.uicc import Uicc
+
+        return Modem(Uicc(lambda: Interface(chip, False)), port)
     if name == "iso14443":
         from chipcash_links.iso14443 import Picc
 

@@ -29,10 +29,10 @@ class Place:
     close: Callable[[], None]
 
 
-def _serial(where: str) -> Place:
+def _line(link: str, where: str) -> Place:
     line = PtyLine()
     if not where:
-        return Place("serial", line.plug, f"serial:{line.device}", line.close)
+        return Place(link, line.plug, f"{link}:{line.device}", line.close)
     try:
         os.symlink(line.device, where)
     except OSError as error:
@@ -43,7 +43,7 @@ def _serial(where: str) -> Place:
         Path(where).unlink(missing_ok=True)
         line.close()
 
-    return Place("serial", line.plug, f"serial:{where}", close)
+    return Place(link, line.plug, f"{link}:{where}", close)
 
 
 def _nfc(where: str) -> Place:
@@ -60,11 +60,16 @@ def _pn532(where: str) -> Place:
     return Place("iso14443", chip.plug, f"nfc:tty:{chip.device}", chip.close)
 
 
-_MAKERS: dict[str, Callable[[str], Place]] = {"nfc": _nfc, "pn532": _pn532, "serial": _serial}
+_MAKERS: dict[str, Callable[[str], Place]] = {
+    "at": lambda where: _line("at", where),
+    "nfc": _nfc,
+    "pn532": _pn532,
+    "serial": lambda where: _line("serial", where),
+}
 
 NAMES = tuple(_MAKERS)
-"""The places that there are. nfc: a field over UDP; pn532: a reader chip on a serial line, and a card in
-its field."""
+"""The places that there are. at: a modem; nfc: a field over UDP; pn532: a reader chip on a serial line, and
+a card in its field."""
 
 
 def make(name: str, where: str = "") -> Place:

@@ -34,9 +34,9 @@ AMOUNT = 100
 _COIN = 10_000
 _PIN = "258013"
 _OPEN_S = 15.0
-_LIBRARIES = {"nfc": "nfc", "pn532": "nfc", "pcsc": "smartcard", "serial": "serial"}
+_LIBRARIES = {"at": "serial", "nfc": "nfc", "pn532": "nfc", "pcsc": "smartcard", "serial": "serial"}
 """The Python package behind a link, where it is not always installed."""
-_EXTRAS = {"pn532": "nfc"}
+_EXTRAS = {"at": "serial", "pn532": "nfc"}
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,13 @@ from tests.cards import make_card
 
 HELD = 10_000
 # The emulator answers within milliseconds, so that what is lost can be given up early.
-HASTY = {"serial_answer_s": 0.2, "serial_tries": 2, "serial_greet_s": 0.1}
+HASTY = {
+    "at_answer_s": 0.2,
+    "at_greet_s": 0.1,
+    "serial_answer_s": 0.2,
+    "serial_tries": 2,
+    "serial_greet_s": 0.1,
+}
 
 
 @pytest.fixture(params=places.NAMES)

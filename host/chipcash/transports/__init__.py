@@ -5,6 +5,7 @@
 |---|---|
 | `pcsc:` | the first PC/SC reader with a card in it |
 | `pcsc:<name>` | the PC/SC reader of that name, or the only one whose name contains it |
+| `at:<line>` | the SIM or eSIM behind the modem on that serial line, such as `at:/dev/ttyUSB2` |
 | `nfc:<reader>` | the card on that reader of nfcpy's, such as `nfc:usb` or `nfc:tty:USB0:pn532` |
 | `serial:<line>` | the board on that serial line, such as `serial:/dev/ttyACM0` |
 | `sim:<image>[?option=value&...]` | an emulated card over that image file |
@@ -19,7 +20,7 @@ from chipcash.transports.base import TRAFFIC, Connection
 
 __all__ = ["TRAFFIC", "Connection", "open_path"]
 
-_KNOWN = "pcsc:, pcsc:<reader name>, nfc:<reader>, serial:<line>, sim:<image file>"
+_KNOWN = "pcsc:, pcsc:<reader name>, at:<line>, nfc:<reader>, serial:<line>, sim:<image file>"
 
 
 def open_path(path: str, *, wait: float = 0.0) -> Connection:
@@ -36,6 +37,10 @@ def open_path(path: str, *, wait: float = 0.0) -> Connection:
         from chipcash.transports import pcsc
 
         return pcsc.open_reader(rest, wait=wait)
+    if kind == "at":
+        from chipcash.transports import at
+
+        return at.open_modem(rest, wait=wait)
     if kind == "nfc":
         from chipcash.transports import nfc
 

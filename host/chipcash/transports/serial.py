@@ -28,7 +28,7 @@ class SerialConnection(BaseConnection):
     def __init__(self, line: Any, device: str) -> None:
         super().__init__(f"serial:{device}", contactless=False)
         self._line = line
-        self._lost = _failures()
+        self._lost = failures()
         self._reader = framing.Reader()
         # Any beginning will do, but another one than that of the session before.
         self._number = os.urandom(1)[0]
@@ -109,7 +109,7 @@ def open_line(device: str, *, wait: float = 0.0) -> SerialConnection:
     deadline = time.monotonic() + wait
     while True:
         try:
-            connection = SerialConnection(_open(device, path), device)
+            connection = SerialConnection(open_device(device, path), device)
         except NoReaderError:
             if time.monotonic() >= deadline:
                 raise
@@ -118,7 +118,7 @@ def open_line(device: str, *, wait: float = 0.0) -> SerialConnection:
         try:
             if connection.greet():
                 return connection
-        except _failures():
+        except failures():
             pass  # unplugged meanwhile
         connection.close()
         if time.monotonic() >= deadline:
@@ -141,12 +141,16 @@ def _library() -> Any:
         ) from None
 
 
-def _failures() -> tuple[type[Exception], ...]:
-    """What a line raises when it fails."""
+def failures() -> tuple[type[Exception], ...]:
+    """What a line raises when it fails, for other transports over lines too."""
     return (_library().SerialException, OSError)
 
 
-def _open(device: str, path: str) -> Any:
+def open_device(device: str, path: str) -> Any:
+    """An open serial line of pyserial's, for other transports over lines too. path: for messages.
+
+    Raises NoReaderError (no such line), TransportError (not allowed, or used by another program).
+    """
     serial = _library()
     try:
         return serial.Serial(

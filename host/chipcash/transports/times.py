@@ -23,6 +23,9 @@ _VARIABLE = "CHIPCASH_TIMES"
 class Times:
     """Times in seconds, tries in numbers.
 
+    at_answer_s: how long a modem may take to bring a SIM's answer, the SIM's own work included. at_greet_s:
+    how long it may take for a command of its own, at_greetings: how often it is asked whether it is there.
+
     serial_answer_s: silence after which a frame on a serial line counts as lost; a working card gives a
     sign of life each second. serial_tries: how often a frame is sent before the link counts as lost.
     serial_greet_s: how long a board may take to greet, serial_greetings: how often it is asked: one just
@@ -34,6 +37,9 @@ class Times:
     serial_tries: int = 3
     serial_greet_s: float = 0.5
     serial_greetings: int = 4
+    at_answer_s: float = 10.0
+    at_greet_s: float = 0.5
+    at_greetings: int = 4
     nfc_poll_s: float = 0.1
     pcsc_restart_s: float = 0.5
     pcsc_poll_s: float = 0.25
