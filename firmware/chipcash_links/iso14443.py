@@ -43,6 +43,7 @@ class Picc(Link):
         self._last = b""
         self._frame = 256
         self._cid = b""
+        self._gone = False
 
     def reset(self) -> None:
         """The field is gone."""
@@ -86,12 +87,16 @@ class Picc(Link):
         command = self._command
         self._command = b""
         self._reply = self.answer(command)
+        if self._gone:
+            self.reset()  # nobody is there to take the answer
+            return
         self._send_part()
 
     def _receipt(self, pcb: int) -> None:
         """An R-block: the reader has got the last block, or wants it again."""
         if pcb & 1 == self._number:
-            self.port.send(self._last)  # rule 11
+            if self._last:
+                self.port.send(self._last)  # rule 11
         elif pcb & _NAK:
             self._send(0xA2, b"")  # rule 12
         elif self._reply:
@@ -110,12 +115,17 @@ class Picc(Link):
 
     def extend(self) -> None:
         """Ask for waiting time, and wait until the reader has granted it."""
+        if self._gone:
+            return
         pcb = _WTX | (0x08 if self._cid else 0)
         request = bytes((pcb,)) + self._cid + bytes((_WTXM,))
         self.port.send(request)
         while True:
             data = self.port.receive()
-            if data and data[0] == pcb:
+            if not data:
+                self._gone = True  # the field: what was begun is finished all the same
                 return
-            if data and data[0] & 0xE6 == 0xA2:
+            if data[0] == pcb:
+                return
+            if data[0] & 0xE6 == 0xA2:
                 self.port.send(request)  # the reader has not got it

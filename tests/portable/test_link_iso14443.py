@@ -159,3 +159,23 @@ def test_frames_that_are_nothing():
     for frame in (b"\x00", b"\xff\xff", b"\x50\x00", b"\x26", b"\xd0", b"\x42"):
         assert card.ask(frame) is None
     assert card.ask(b"\x02abcd") == b"\x02abcd\x90\x00"
+
+
+def test_the_field_is_lost_while_time_is_asked_for():
+    card = Activated()
+    card.session.link = card.link
+    card.link.PATIENCE_MS = 0
+    card.air.coming = [b""]
+    resets = card.session.resets
+    card.link.take(b"\x02abcd")
+    request = card.air.sent.pop(0)
+    assert request[0] == 0xF2 and not card.air.sent  # nobody is there to answer
+    assert card.session.resets == resets + 1
+    card.session.link = None
+    assert card.ask(RATS_256) == ATS
+    assert card.ask(b"\x02abcd") == b"\x02abcd\x90\x00"
+
+
+def test_nothing_to_send_again():
+    card = Activated()
+    assert card.ask(b"\xb3") is None and card.ask(b"\xa3") is None
