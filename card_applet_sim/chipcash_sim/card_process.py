@@ -172,6 +172,10 @@ def plug_in(name: str, where: str, chip: Chip, contactless: bool) -> Link:
     if name == "vpcd":
         atr = ATR_CONTACTLESS if contactless else ATR_CONTACT
         return Vpcd(Interface(chip, contactless), port, atr)
+    if name == "sd":
+        from chipcash_links.sdfile import SdFile
+
+        return SdFile(Interface(chip, False), port)
     if name == "serial":
         from chipcash_links.serial import Serial
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from chipcash_sim.emulator import Card
 from chipcash_sim.hardware.pn532 import Pn532
 from chipcash_sim.hardware.pty import PtyLine
+from chipcash_sim.hardware.sdcard import SdCard
 from chipcash_sim.hardware.udp import UdpField
 from chipcash_sim.plug import Plug
 
@@ -53,6 +54,11 @@ def _nfc(where: str) -> Place:
     return Place("iso14443", field.plug, f"nfc:udp:{field.address}", field.close)
 
 
+def _sd(where: str) -> Place:
+    slot = SdCard(where)
+    return Place("sd", slot.plug, f"sd:{slot.folder}", slot.close)
+
+
 def _pn532(where: str) -> Place:
     if where:
         raise ValueError("the reader's line has the name that is free")
@@ -64,6 +70,7 @@ _MAKERS: dict[str, Callable[[str], Place]] = {
     "at": lambda where: _line("at", where),
     "nfc": _nfc,
     "pn532": _pn532,
+    "sd": _sd,
     "serial": lambda where: _line("serial", where),
 }
 

@@ -23,6 +23,8 @@ from tests.cards import make_card
 HELD = 10_000
 # The emulator answers within milliseconds, so that what is lost can be given up early.
 HASTY = {
+    "sd_answer_s": 0.2,
+    "sd_greet_s": 0.1,
     "at_answer_s": 0.2,
     "at_greet_s": 0.1,
     "serial_answer_s": 0.2,
@@ -113,7 +115,7 @@ def test_link_loss_at_every_frame(card: emulator.Card, net: Network, place: plac
         request = net.request(10)
         payment = b""
         try:
-            with changed(**HASTY), open_path(place.path) as opened:
+            with changed(**HASTY), open_path(place.path, wait=0.2) as opened:
                 client = Card(opened)
                 client.select()
                 payment = client.pay(request)

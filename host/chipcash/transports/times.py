@@ -30,8 +30,9 @@ class Times:
     sign of life each second. serial_tries: how often a frame is sent before the link counts as lost.
     serial_greet_s: how long a board may take to greet, serial_greetings: how often it is asked: one just
     opened may still start. nfc_poll_s: pause between two looks for a
-    card in the field. pcsc_restart_s: pause before the smart card service, found restarting, is asked
-    once more. pcsc_poll_s: how long one wait for a card lasts."""
+    card in the field. sd_answer_s: silence after which an SD card counts as lost, sd_busy_s: after its
+    first sign of life, sd_greet_s: when it is opened. pcsc_restart_s: pause before the smart card service,
+    found restarting, is asked once more. pcsc_poll_s: how long one wait for a card lasts."""
 
     serial_answer_s: float = 3.0
     serial_tries: int = 3
@@ -41,6 +42,9 @@ class Times:
     at_greet_s: float = 0.5
     at_greetings: int = 4
     nfc_poll_s: float = 0.1
+    sd_answer_s: float = 3.0
+    sd_busy_s: float = 30.0
+    sd_greet_s: float = 0.5
     pcsc_restart_s: float = 0.5
     pcsc_poll_s: float = 0.25
 
