@@ -9,15 +9,21 @@ import subprocess
 
 import pytest
 
-from chipcash_sim import places
+from chipcash_sim import forms, places
+from chipcash_wire import objects
 from tests.cli.conftest import CHIPCASH, Cli
 
+CHOICES = [
+    *(("--link", name) for name in places.NAMES),
+    *(("--form", name) for name in forms.FORMS),
+]
 
-@pytest.mark.parametrize("kind", places.NAMES)
-def test_a_card_behind_a_link(cli: Cli, kind: str) -> None:
+
+@pytest.mark.parametrize("choice", CHOICES)
+def test_a_card_behind_links(cli: Cli, choice: tuple[str, str]) -> None:
     cli.json("sim", "new", "a.img")
     card = subprocess.Popen(
-        [*CHIPCASH, "sim", "run", "a.img", "--link", kind, "--json"],
+        [*CHIPCASH, "sim", "run", "a.img", *choice, "--json"],
         cwd=cli.folder,
         env=cli.env,
         stdout=subprocess.PIPE,
@@ -27,16 +33,19 @@ def test_a_card_behind_a_link(cli: Cli, kind: str) -> None:
     assert card.stderr is not None
     line = card.stderr.readline()
     assert line.startswith("a.img is at ") and "(micropython)" in line, line
-    path = line.removeprefix("a.img is at ").partition(" (")[0]
+    paths = line.removeprefix("a.img is at ").partition(" (")[0].split(", ")
+    if choice[0] == "--form":
+        assert len(paths) == len(forms.FORMS[choice[1]].places)
     try:
-        assert cli.json("card", "info", path)["life"] == "blank"
+        for path in paths:
+            assert cli.json("card", "info", path)["life"] == "blank"
     finally:
         card.send_signal(signal.SIGINT)
         out, err = card.communicate(timeout=20)
     assert card.returncode == 0 and err == "", err
-    assert json.loads(out) == {"image": "a.img", "paths": [path], "ended": "removed"}
+    assert json.loads(out) == {"image": "a.img", "paths": paths, "ended": "removed"}
     done = subprocess.run(
-        [*CHIPCASH, "card", "info", path, "--wait", "0", "--json"],
+        [*CHIPCASH, "card", "info", paths[0], "--wait", "0", "--json"],
         cwd=cli.folder,
         env=cli.env,
         capture_output=True,
@@ -44,6 +53,10 @@ def test_a_card_behind_a_link(cli: Cli, kind: str) -> None:
         check=False,
     )
     assert done.returncode in (4, 5) and json.loads(done.stdout)["error"].startswith("No")
+
+
+def test_forms_are_those_of_certificates() -> None:
+    assert tuple(forms.FORMS) == objects.FORMS[1:]
 
 
 def test_a_named_line(cli: Cli) -> None:

@@ -15,7 +15,7 @@ import click
 from chipcash.cli.base import EXIT_FAILED, Group, Report, progress, until_ended
 from chipcash.errors import ChipcashError, TransportError
 from chipcash.transports import pcsc
-from chipcash_sim import emulator, pcscd, places
+from chipcash_sim import emulator, forms, pcscd, places
 
 _runtime_option = click.option(
     "--runtime",
@@ -76,6 +76,11 @@ def clone(image: Path, copy: Path) -> Report:
     metavar="KIND[=WHERE]",
     help=f"Put it here instead of a virtual reader: {', '.join(places.NAMES)}. Repeat for several at once.",
 )
+@click.option(
+    "--form",
+    type=click.Choice(list(forms.FORMS)),
+    help="Put it behind the links of this form of the hardware wallet.",
+)
 @click.option("--host", default="127.0.0.1", show_default=True, help="Where the virtual reader is.")
 @click.option(
     "--port", type=int, default=35963, show_default=True, help="Its port (vpcd's default)."
@@ -88,6 +93,7 @@ def run(
     image: Path,
     runtime: str,
     links: tuple[str, ...],
+    form: str | None,
     host: str,
     port: int,
     contactless: bool,
@@ -107,6 +113,8 @@ def run(
         cut_before=cut_before,
         cut_after=cut_after,
     )
+    if form is not None:
+        links = links or forms.FORMS[form].places
     if links:
         return _run_behind(card, links)
     faulty = cut_write is not None or cut_before or cut_after
