@@ -53,6 +53,7 @@ class SdFile(Link):
         Link.__init__(self, session, port)
         self._number = -1
         self._reply = b""
+        self.port.send(bytes(SIZE))  # an unanswered VERIFY would leave a PIN on the medium
 
     def reset(self) -> None:
         """The medium was taken out."""

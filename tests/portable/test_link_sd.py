@@ -39,7 +39,11 @@ def made():
     """(session, file, link)."""
     session = Echo()
     file = File()
-    return session, file, SdFile(session, file)
+    link = SdFile(session, file)
+    # What lay in the file, an unanswered VERIFY perhaps, is wiped at power on.
+    assert file.written == [bytes(SIZE)]
+    file.written = []
+    return session, file, link
 
 
 def test_records():

@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
@@ -89,6 +90,81 @@ def test_long_apdus_go_in_parts(card: emulator.Card, phone: places.Place) -> Non
         client = Card(opened)
         client.select()
         assert len(client.certificate().encode()) > 100
+
+
+def _scripted(answer: Callable[[str], str]) -> AtConnection:
+    """A connection to a modem that answers each line by a function."""
+
+    class Line:
+        """As much of pyserial's as is used."""
+
+        waiting = b""
+
+        @property
+        def in_waiting(self) -> int:
+            return len(self.waiting)
+
+        def read(self, n: int) -> bytes:
+            data, self.waiting = self.waiting[:n], self.waiting[n:]
+            return data
+
+        def write(self, data: bytes) -> None:
+            self.waiting += answer(data.decode().strip()).encode()
+
+        def reset_input_buffer(self) -> None:
+            self.waiting = b""
+
+        def close(self) -> None:
+            pass
+
+    with patch("chipcash.transports.serial.open_device", lambda device, path: Line()):
+        connection = open_path("at:scripted")
+    assert isinstance(connection, AtConnection)
+    return connection
+
+
+OK = "\r\nOK\r\n"
+
+
+def test_news_that_nobody_asked_for() -> None:
+    def answer(line: str) -> str:
+        news = "\r\n+CREG: 1\r\n"
+        if line.startswith("AT+CCHO="):
+            return news + "\r\n+CCHO: 3\r\n" + OK
+        if line.startswith("AT+CGLA=3,"):
+            return news + '\r\n+CGLA: 4,"9000"\r\n' + news + OK
+        return OK
+
+    with _scripted(answer) as opened:
+        assert opened.channel == 3 and opened.transceive(b"\x00\xca\x01\x00") == b"\x90\x00"
+
+
+def test_a_modem_without_channels() -> None:
+    def answer(line: str) -> str:
+        if line.startswith("AT+CSIM="):
+            return '\r\n+CSIM: 4,"9000"\r\n' + OK
+        return "\r\nERROR\r\n" if "+CCHO" in line else OK
+
+    with _scripted(answer) as opened:
+        assert opened.channel is None and opened.transceive(b"\x00\xca\x01\x00") == b"\x90\x00"
+
+
+def test_a_late_answer_is_not_the_next_commands() -> None:
+    silent = True
+
+    def answer(line: str) -> str:
+        if line.startswith("AT+CCHO="):
+            return "\r\n+CCHO: 1\r\n" + OK
+        return "" if silent and "+CGLA" in line else OK
+
+    opened = _scripted(answer)
+    with changed(at_answer_s=0.05), pytest.raises(LinkLostError) as lost:
+        opened.transceive(b"\x00\xca\x01\x00")
+    assert lost.value.maybe_executed
+    silent = False
+    with pytest.raises(LinkLostError, match="closed") as lost:
+        opened.transceive(b"\x00\xca\x02\x00")
+    assert not lost.value.maybe_executed
 
 
 def test_nothing_there(phone: places.Place, tmp_path: Path) -> None:

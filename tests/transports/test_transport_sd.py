@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from chipcash.card import Card
-from chipcash.errors import LinkLostError, NoCardError, PathError
+from chipcash.errors import LinkLostError, NoCardError, PathError, TransportError
 from chipcash.transports import open_path
 from chipcash.transports.times import changed
 from chipcash_links.sdfile import NAME, REPLY, SIZE, parse, record
@@ -74,6 +74,16 @@ def test_taken_out(card: emulator.Card, slot: places.Place) -> None:
     places.put(card, slot)
     with open_path(slot.path, wait=5) as opened:
         Card(opened).select()
+
+
+def test_one_program_at_a_time(card: emulator.Card, slot: places.Place) -> None:
+    with open_path(slot.path, wait=5) as opened:
+        client = Card(opened)
+        client.select()
+        with pytest.raises(TransportError, match="Another program"):
+            open_path(slot.path)
+        assert client.info()  # and its session goes on
+    open_path(slot.path).close()
 
 
 def test_paths(tmp_path: Path) -> None:

@@ -1,2 +1,50 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Emulated hardware between a card's plug (chipcash_sim.plug) and what a real host stack opens."""
+"""What stands between a card process and a host's stack where a real card would be: fields, chips, lines,
+slots."""
+
+import threading
+from abc import ABC, abstractmethod
+from types import TracebackType
+from typing import Self
+
+from chipcash_sim.plug import Plug
+
+
+class Hardware(ABC):
+    """One piece of emulated hardware, at work in a thread of its own until close().
+
+    plug: where a card is plugged in (emulator.Card.plug_in), at any time and again later.
+    """
+
+    def __init__(self, plug: Plug, name: str) -> None:
+        self.plug = plug
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._serve, name=name, daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Unplug the card and take the hardware away. May be repeated."""
+        if not self._closing.is_set():
+            self._closing.set()
+            self._thread.join()
+            self.plug.close()
+            self._release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @abstractmethod
+    def _serve(self) -> None:
+        """Work until _closing is set."""
+
+    @abstractmethod
+    def _release(self) -> None:
+        """Give back what the host's side was made of."""

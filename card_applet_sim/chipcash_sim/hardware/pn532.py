@@ -6,11 +6,9 @@ As much of its command set as nfcpy's driver uses; what it does not know is answ
 
 import os
 import select
-import threading
 import tty
-from types import TracebackType
-from typing import Self
 
+from chipcash_sim.hardware import Hardware
 from chipcash_sim.hardware.field import Field
 
 _ACK = bytes.fromhex("0000ff00ff00")
@@ -41,43 +39,25 @@ _AUTOMATIC_RATS = 0x10
 _RATS = b"\xe0\x50"
 
 
-class Pn532:
-    """The chip at the end of a line. device: path of the terminal for the host to open. plug: where the
-    card goes, link `iso14443`."""
+class Pn532(Hardware):
+    """The chip at the end of a line, and the field of its antenna; the card's link is `iso14443`.
+
+    device: path of the terminal for the host to open.
+    """
 
     def __init__(self) -> None:
         self._field = Field()
-        self.plug = self._field.plug
         self._line, self._far = os.openpty()
         tty.setraw(self._far)
         self.device = os.ttyname(self._far)
         self._on = False
         self._parameters = 0x14
         self._registers: dict[bytes, int] = {}
-        self._closing = threading.Event()
-        self._thread = threading.Thread(target=self._serve, name=self.device, daemon=True)
-        self._thread.start()
+        super().__init__(self._field.plug, self.device)
 
-    def close(self) -> None:
-        """Take the reader away. May be repeated."""
-        if self._closing.is_set():
-            return
-        self._closing.set()
-        self._thread.join()
-        self.plug.close()
+    def _release(self) -> None:
         os.close(self._line)
         os.close(self._far)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _serve(self) -> None:
         data = b""

@@ -3,12 +3,10 @@
 
 import os
 import select
-import threading
 import time
 import tty
-from types import TracebackType
-from typing import Self
 
+from chipcash_sim.hardware import Hardware
 from chipcash_sim.plug import CardGone, Plug
 
 _TICK_S = 0.02  # how soon a card that was plugged in, or close(), is noticed
@@ -16,47 +14,26 @@ _CHUNK = 4096
 _OVERRUN_S = 1.0
 
 
-class PtyLine:
+class PtyLine(Hardware):
     """A serial line with the host at one end and a card's stream link (serial, ccid, at) at the other.
 
-    plug: where the card is plugged in (emulator.Card.plug_in), at any time and again later. device: path of
-    the terminal for the host to open, as often as it likes. What the host sends while there is no card is
-    lost, as is what the card sends when nobody reads for a second: a UART has no memory. The line is in raw
-    mode; its speed does not matter."""
+    device: path of the terminal for the host to open, as often as it likes. What the host sends while there
+    is no card is lost, as is what the card sends when nobody reads for a second: a UART has no memory. The
+    line is in raw mode; its speed does not matter."""
 
     def __init__(self) -> None:
-        self.plug = Plug()
         # The far end stays open here: otherwise, when the host closes it, reading ours fails with EIO.
         self._line, self._far = os.openpty()
         tty.setraw(self._far)
         os.set_blocking(self._line, False)
         self.device = os.ttyname(self._far)
-        self._closing = threading.Event()
-        self._thread = threading.Thread(target=self._pump, name=self.device, daemon=True)
-        self._thread.start()
+        super().__init__(Plug(), self.device)
 
-    def close(self) -> None:
-        """Unplug the card and remove the line. May be repeated."""
-        if self._closing.is_set():
-            return
-        self._closing.set()
-        self._thread.join()
-        self.plug.close()
+    def _release(self) -> None:
         os.close(self._line)
         os.close(self._far)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def _pump(self) -> None:
+    def _serve(self) -> None:
         while not self._closing.is_set():
             try:
                 ends = [self._line, self.plug.fileno()] if self.plug.plugged else [self._line]

@@ -4,51 +4,31 @@
 import os
 import select
 import tempfile
-import threading
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from chipcash_links.sdfile import NAME, REQUEST, SIZE, parse
+from chipcash_sim.hardware import Hardware
 from chipcash_sim.plug import CardGone, Plug
 
 _LOOK_S = 0.002  # the medium's controller sees each write at once; here the file is looked at
 
 
-class SdCard:
-    """A slot. folder: where the card is mounted, the system's temporary files if not given. plug: where the
-    card goes, link `sd`; its file is there as long as it is."""
+class SdCard(Hardware):
+    """A slot for a card, whose link is `sd`; its file is there as long as the card is.
+
+    folder: where the card is mounted; if not given, one of the system's temporary files.
+    """
 
     def __init__(self, folder: str = "") -> None:
-        self.plug = Plug()
         self._temporary = None if folder else tempfile.TemporaryDirectory(prefix="chipcash-sd-")
         self.folder = folder or (self._temporary.name if self._temporary else "")
         self._file = Path(self.folder, NAME)
-        self._closing = threading.Event()
-        self._thread = threading.Thread(target=self._serve, name=self.folder, daemon=True)
-        self._thread.start()
+        super().__init__(Plug(), self.folder)
 
-    def close(self) -> None:
-        """Take card and slot away. May be repeated."""
-        if self._closing.is_set():
-            return
-        self._closing.set()
-        self._thread.join()
+    def _release(self) -> None:
         self._file.unlink(missing_ok=True)
-        self.plug.close()
         if self._temporary:
             self._temporary.cleanup()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _serve(self) -> None:
         seen = b""

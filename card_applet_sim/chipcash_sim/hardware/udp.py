@@ -5,11 +5,9 @@ import binascii
 import contextlib
 import select
 import socket
-import threading
 from collections.abc import Callable
-from types import TracebackType
-from typing import Self
 
+from chipcash_sim.hardware import Hardware
 from chipcash_sim.hardware.field import Field
 
 _RATE = b"106A"
@@ -17,40 +15,22 @@ _OFF = b"RFOFF"
 _TICK_S = 0.05
 
 
-class UdpField:
+class UdpField(Hardware):
     """A field that nfcpy opens at address as `udp:<host>:<port>`.
 
-    plug: where the card goes, link `iso14443`. lose: called with each answer; where it is true the answer
+    The card's link is `iso14443`. lose: called with each answer; where it is true the answer
     is lost on the air."""
 
     def __init__(self, lose: Callable[[bytes], bool] | None = None) -> None:
         self.lose = lose
         self._field = Field()
-        self.plug = self._field.plug
         self._socket = _bound()
         host, port = self._socket.getsockname()
         self.address = f"{host}:{port}"
-        self._closing = threading.Event()
-        self._thread = threading.Thread(target=self._serve, name=self.address, daemon=True)
-        self._thread.start()
+        super().__init__(self._field.plug, self.address)
 
-    def close(self) -> None:
-        """Take the reader away. May be repeated."""
-        self._closing.set()
-        self._thread.join()
+    def _release(self) -> None:
         self._socket.close()
-        self.plug.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _serve(self) -> None:
         while not self._closing.is_set():

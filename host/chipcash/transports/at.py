@@ -94,13 +94,15 @@ class AtConnection(BaseConnection):
         except ValueError:
             self._lost("The modem's answer is none")
         except _Refused:
-            self._lost("The modem has lost its channel to the SIM: was it reset?")
+            self._lost("The modem has lost its channel to the SIM, as after a reset")
         except _Silent as silent:
             self._lost(f"The modem stopped answering ({silent})")
 
     def _lost(self, what: str) -> NoReturn:
+        # AT answers carry no number: a late one would be taken for the next command's.
+        self.close()
         raise LinkLostError(
-            f"{what} The card may have carried out the last command.",
+            f"{what}. The card may have carried out the last command.",
             maybe_executed=True,
             hint="Open the card again and repeat the same request: a card never pays it twice.",
             path=self.path,
@@ -151,9 +153,10 @@ def _open(device: str, basic: bool, path: str) -> AtConnection:
             return AtConnection(modem, None, path)
         try:
             for line in modem.ask(f'AT+CCHO="{c.AID.hex().upper()}"', times().at_answer_s):
-                if line.startswith("+CCHO:"):
-                    line = line.partition(":")[2]
-                return AtConnection(modem, int(line), path)
+                # Old modems answer the bare number; other lines are news that nobody asked for.
+                number = line.removeprefix("+CCHO:").strip()
+                if number.isascii() and number.isdigit():
+                    return AtConnection(modem, int(number), path)
             raise ValueError
         except _Refused:
             try:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import time
 from pathlib import Path
@@ -24,7 +25,14 @@ class SdConnection(BaseConnection):
         # Another number than any that lies in the file from before.
         self._number = int.from_bytes(os.urandom(4), "big")
         self._path_of_file = file
+        # Held until close(): two programs in one file would end each other's sessions.
+        self._lock = os.open(file.parent, os.O_RDONLY)
         self._open = True
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BaseException:
+            os.close(self._lock)
+            raise
 
     def greet(self) -> bool:
         """Have the card forget the session before; False if it does not answer. Raises OSError."""
@@ -69,14 +77,19 @@ class SdConnection(BaseConnection):
             time.sleep(_LOOK_S)
         return None
 
+    def abandon(self) -> None:
+        """Leave a card that does not answer to others."""
+        self._open = False
+        os.close(self._lock)
+
     def close(self) -> None:
         """Have the card forget what was verified. May be repeated."""
         if self._open:
-            self._open = False
             try:
                 self._ask(b"", times().sd_greet_s)
             except OSError:
                 pass  # taken out: it has forgotten by itself
+            self.abandon()
 
     def _lost(self, what: str, *, maybe: bool) -> LinkLostError:
         if maybe:
@@ -99,11 +112,20 @@ def open_card(folder: str, *, wait: float = 0.0) -> SdConnection:
     file = Path(folder, sdfile.NAME)
     deadline = time.monotonic() + wait
     while True:
-        connection = SdConnection(file, path)
+        connection: SdConnection | None = None
         try:
+            connection = SdConnection(file, path)
             if connection.greet():
                 return connection
+        except BlockingIOError:
+            raise TransportError(
+                f"Another program uses the SD card at {folder}.",
+                hint="Close it and try again.",
+                path=path,
+            ) from None
         except PermissionError:
+            if connection is not None:
+                connection.abandon()
             raise TransportError(
                 f"This user may not write to {file}.",
                 hint="Mount the card so that its files belong to this user.",
@@ -111,6 +133,8 @@ def open_card(folder: str, *, wait: float = 0.0) -> SdConnection:
             ) from None
         except OSError:
             pass  # not mounted, or taken out meanwhile
+        if connection is not None:
+            connection.abandon()
         if time.monotonic() >= deadline:
             raise NoCardError(
                 f"There is no SD card with a chipcash applet at {folder}.",
