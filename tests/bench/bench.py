@@ -8,6 +8,8 @@ Times are medians. What is compared takes turns within the run.
 | name | what |
 |---|---|
 | tap.PATH.RUNTIME.SUITE | SELECT and PAY from one title by a card with a coupon, seen by the terminal |
+| apdu.LINK.p50, .p95 | a command of 80 bytes and its echo over an emulated link |
+| pay.LINK.p50, .p95 | SELECT and PAY over it, by a card with a coupon; p50 compares with the echo's |
 | air.bytes.N-title | all bytes of command and response APDUs of one payment, the link's framing aside |
 | air.commands.N-title, air.apdus.N-title | without and with GET RESPONSE; .short: no extended APDU passes |
 | sign, sign-coupon, verify | one signature; cpython and micropython: the card's code, openssl: the host's |
@@ -42,7 +44,7 @@ from chipcash.errors import ChipcashError
 from chipcash.transports import Connection, open_path
 from chipcash.transports.base import BaseConnection
 from chipcash.transports.sim import SimConnection
-from chipcash_sim import emulator, pcscd, runtime
+from chipcash_sim import emulator, pcscd, places, runtime
 from chipcash_wire import commands as c
 from chipcash_wire import objects as o
 
@@ -53,6 +55,7 @@ from tests.center.world import World
 
 _ROOT = Path(__file__).resolve().parents[2]
 
+_ECHO = bytes.fromhex("80eeffff4b") + bytes(75)
 _MAX_COMMANDS = 2
 _MAX_AIR_BYTES = 700
 _MAX_COUPON = 0.01
@@ -292,6 +295,35 @@ def measure_taps(
             )
 
 
+def measure_links(report: Report, effort: Effort, folder: Path) -> None:
+    """A payment over each emulated link, beside the bare link: a card that answers each command with
+    itself."""
+    kind = (*_boards(), "cpython")[0]
+    for name in places.NAMES:
+        wallet = Wallet("p256", folder / f"link.{name}.img", effort.taps * _AMOUNT)
+        for what in ("apdu", "pay"):
+            card = emulator.Card(wallet.image, kind, echo=what == "apdu")
+            place = places.make(name)
+            taken = []
+            try:
+                places.put(card, place)
+                with open_path(place.path, wait=_READER_S) as connection:
+                    for _ in range(effort.taps):
+                        time.sleep(_IDLE_S)  # for a coupon
+                        if what == "pay":
+                            taken.append(wallet.tap(connection, _AMOUNT))
+                            continue
+                        start = time.perf_counter()
+                        connection.transceive(_ECHO)
+                        taken.append((time.perf_counter() - start) * 1000)
+            finally:
+                card.remove()
+                place.close()
+            bare = f"apdu.{name}.p50" if what == "pay" else ""
+            report.add(f"{what}.{name}.p50", median(taken), "ms", ratio_to=bare)
+            report.add(f"{what}.{name}.p95", sorted(taken)[len(taken) * 95 // 100], "ms")
+
+
 # The card's code ----------------------------------------------------------------------------------
 
 
@@ -479,6 +511,7 @@ def main(arguments: list[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(dir=options.output.parent) as scratch:
         folder = Path(scratch)
         measure_taps(report, effort, folder, session)
+        measure_links(report, effort, folder)
         measure_air(report, folder)
         measure_signing(report, effort)
         measure_card(report, effort, folder)

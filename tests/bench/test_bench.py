@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from chipcash_sim import pcscd, runtime
+from chipcash_sim import pcscd, places, runtime
 from tests.bench import bench
 
 _PATHS = ("tap.sim.inprocess", "tap.sim.micropython", "tap.pcsc.micropython")
@@ -19,6 +19,7 @@ _AIR = ("air.bytes", "air.commands", "air.apdus")
 _CODE = ("cpython", "micropython", "openssl")
 _NAMES = {
     *(f"{path}.{suite}" for path in _PATHS for suite in ("gm", "p256")),
+    *(f"{what}.{link}.{p}" for what in ("apdu", "pay") for link in places.NAMES for p in ("p50", "p95")),
     *(f"{what}.{n}-title{form}" for what in _AIR for n in (1, 3) for form in ("", ".short")),
     *(f"{what}.{x}.{suite}" for what in ("sign", "verify") for x in _CODE for suite in ("gm", "p256")),
     *(f"sign-coupon.{x}.{suite}" for x in _CODE[:2] for suite in ("gm", "p256")),
