@@ -7,6 +7,7 @@ line). Those of a vpcd link are vsmartcard's, so that the same card process conn
 
 import socket
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from types import TracebackType
 from typing import Self
@@ -18,7 +19,26 @@ class CardGone(Exception):
     """The card process did not connect, closed the link, or did not answer in time."""
 
 
-class Plug:
+class Closing(ABC):
+    """What is to be closed, and is where a `with` around it ends."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Take it away. May be repeated."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class Plug(Closing):
     """Our end of one link, on a loopback port that the system chooses.
 
     frames: packets that have passed, in both directions, since the card was plugged in. on_frame: called
@@ -65,7 +85,7 @@ class Plug:
         try:
             link.sendall(len(packet).to_bytes(2, "big") + packet)
         except OSError as error:
-            raise self._gone(error) from None
+            raise self._gone(link, error) from None
 
     def receive(self, timeout: float = _PATIENCE_S) -> bytes:
         """Wait for a packet from the card; the timeout is in seconds.
@@ -88,17 +108,6 @@ class Plug:
         self.hang_up()
         self._listener.close()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
     def _count(self) -> None:
         self.frames += 1
         if self.on_frame is not None:
@@ -114,9 +123,9 @@ class Plug:
                     link.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
                 part = link.recv(n - len(data))
             except OSError as error:
-                raise self._gone(error) from None
+                raise self._gone(link, error) from None
             if not part:
-                raise self._gone(ConnectionError("it closed the link"))
+                raise self._gone(link, ConnectionError("it closed the link"))
             data += part
         return data
 
@@ -128,8 +137,9 @@ class Plug:
             self._link.settimeout(max(deadline - time.monotonic(), 0.001))
         return self._link
 
-    def _gone(self, error: OSError) -> CardGone:
-        self.hang_up()
+    def _gone(self, link: socket.socket, error: OSError) -> CardGone:
+        if self._link is link:  # else another card was plugged in meanwhile
+            self.hang_up()
         if isinstance(error, TimeoutError):
             return CardGone("the card did not answer in time")
         return CardGone(f"the card left: {error}")

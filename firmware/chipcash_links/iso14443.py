@@ -17,8 +17,11 @@ _DESELECT = 0xC2
 _WTX = 0xF2
 _CHAINED = 0x10
 _NAK = 0x10
+_LENGTH = b"\x67\x00"
 _WTXM = 10  # times the frame waiting time: 0.77 s
 
+MAX_APDU = 65544
+"""Longest command APDU; what is longer is answered 6700."""
 ATS = b"\x06\x78\x80\x80\x02\x80"
 """TL, T0 (TA, TB and TC follow; frames of 256 bytes), TA1 (106 kbit/s both ways), TB1 (FWI 8: 77 ms), TC1
 (CID), and one historical byte, which says nothing. Readers' software stumbles over an ATS without TA1, TB1
@@ -78,15 +81,14 @@ class Picc(Link):
             start += 1  # NAD
         self._cid = data[1:2] if pcb & 0x08 else b""
         self._number ^= 1
-        self._command += data[start:]
+        if len(self._command) <= MAX_APDU:
+            self._command += data[start:]
         if pcb & _CHAINED:
-            if len(self._command) > 65544:
-                self._command = b""  # longer than any APDU
             self._send(0xA2, b"")
             return
         command = self._command
         self._command = b""
-        self._reply = self.answer(command)
+        self._reply = self.answer(command) if len(command) <= MAX_APDU else _LENGTH
         if self._gone:
             self.reset()  # nobody is there to take the answer
             return

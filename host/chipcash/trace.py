@@ -13,6 +13,7 @@ left out."""
 
 from __future__ import annotations
 
+import contextlib
 import re
 import time
 from collections.abc import Iterable, Iterator
@@ -76,12 +77,21 @@ class Recorder(BaseConnection):
         return answer
 
     def _write(self, line: str) -> None:
-        print(line, file=self._file, flush=True)  # at once: a trace is read after things went wrong
+        if self._file.closed:
+            return
+        try:
+            print(line, file=self._file, flush=True)  # at once: read after things went wrong
+        except OSError as error:
+            # A full disk must not cost the answer to a payment: the trace ends here, and nothing else.
+            self._log.warning("the trace ends: %s", error)
+            with contextlib.suppress(OSError):
+                self._file.close()
 
     def close(self) -> None:
         """Close the connection and the file. May be repeated."""
         self._inner.close()
-        self._file.close()
+        with contextlib.suppress(OSError):
+            self._file.close()
 
 
 def read(file: Path) -> list[Step]:

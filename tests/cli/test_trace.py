@@ -45,3 +45,9 @@ def test_what_is_no_trace(cli: Cli) -> None:
         (cli.folder / "t.txt").write_text(f"chipcash trace 1\npath x\n{wrong}\n")
         assert "line" in cli.json("trace", "show", "t.txt", code=1)["message"], wrong
     assert "exists already" in cli.run("trace", "record", "t.txt", "card", "info", code=1).stderr
+
+
+def test_a_full_disk_costs_the_trace_and_not_the_answer(cli: Cli) -> None:
+    cli.json("sim", "new", "a.img")
+    done = cli.run("card", "info", "sim:a.img", "--json", CHIPCASH_TRACE="/dev/full")
+    assert json.loads(done.stdout)["life"] == "blank" and "the trace ends" in done.stderr

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """ISO/IEC 14443-4 on the card's side, block by block: chipcash_links.iso14443. Portable."""
 
-from chipcash_links.iso14443 import ATS, Picc
+from chipcash_links.iso14443 import ATS, MAX_APDU, Picc
 
 RATS_256 = b"\xe0\x80"
 RATS_32 = b"\xe0\x20"
@@ -152,6 +152,19 @@ def test_waiting_time_extension():
     assert card.air.sent == [request, request, b"\x02abcd\x90\x00"]
     card.air.sent = []
     assert card.ask(b"\xf2\x0a") is None  # nobody asked
+
+
+def test_longer_than_any_apdu_is_refused_and_not_cut():
+    card = Activated()
+    number = 0
+    part = bytes(250)
+    for _ in range(MAX_APDU // len(part) + 1):
+        assert card.ask(bytes((0x12 | number,)) + part) == bytes((0xA2 | number,))
+        number ^= 1
+    assert card.ask(bytes((0x02 | number,)) + b"abcd") == bytes((0x02 | number,)) + b"\x67\x00"
+    number ^= 1
+    assert not card.session.commands
+    assert card.ask(bytes((0x02 | number,)) + b"abcd")[1:] == b"abcd\x90\x00"
 
 
 def test_frames_that_are_nothing():

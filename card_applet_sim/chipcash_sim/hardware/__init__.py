@@ -3,14 +3,12 @@
 slots."""
 
 import threading
-from abc import ABC, abstractmethod
-from types import TracebackType
-from typing import Self
+from abc import abstractmethod
 
-from chipcash_sim.plug import Plug
+from chipcash_sim.plug import Closing, Plug
 
 
-class Hardware(ABC):
+class Hardware(Closing):
     """One piece of emulated hardware, at work in a thread of its own until close().
 
     plug: where a card is plugged in (emulator.Card.plug_in), at any time and again later.
@@ -29,17 +27,6 @@ class Hardware(ABC):
             self._thread.join()
             self.plug.close()
             self._release()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     @abstractmethod
     def _serve(self) -> None:

@@ -55,7 +55,7 @@ def command(suite: str, link: str | None, wanted_runtime: str | None, keep: Path
     as_json = click.get_current_context().meta["json"]
     notes = []
     if link is None:
-        reason = _no_pcsc()
+        reason = no_pcsc()
         link = "sim" if reason else "pcsc"
         if reason:
             notes.append(f"Without a PC/SC stack: {reason} Cards are reached as sim: instead.")
@@ -102,7 +102,7 @@ def command(suite: str, link: str | None, wanted_runtime: str | None, keep: Path
     return Report(data, lines, exit_code=demo.DemoFailed.exit_code if failed else 0)
 
 
-def _no_pcsc() -> str | None:
+def no_pcsc() -> str | None:
     """Why cards cannot be behind a real PC/SC stack here; None if they can."""
     if importlib.util.find_spec("smartcard") is None:
         return "pyscard is not installed (pip install chipcash[pcsc])."

@@ -11,6 +11,7 @@ import click
 
 from chipcash import selftest
 from chipcash.cli.base import EXIT_FAILED, Command, Report, progress, suite_option
+from chipcash.cli.demo import no_pcsc
 from chipcash_sim import pcscd
 
 
@@ -22,7 +23,7 @@ def command(suite: str) -> Report:
     Exit code 1 if a payment failed; what is not installed is told, and no failure.
     """
     session = None
-    if not selftest.missing("pcsc", "cpython", pcscd.Session((), ())) and not pcscd.available():
+    if no_pcsc() is None:
         # Starts this program again, inside; from here on there is a pcscd of our own.
         session = pcscd.ensure_private_pcscd()
     rows = []

@@ -83,8 +83,9 @@ def show(file: Path) -> Report:
 def again(file: Path, path: str, with_pin: bool, wait: float) -> Report:
     """Send the commands of a trace to a card; say where it answers otherwise than in the trace.
 
-    Signatures and challenges are fresh each time, so status words and lengths are compared. PINs are not in
-    a trace: with --pin the VERIFY commands are sent with this card's."""
+    A payment among them is made again: use an emulated card. Signatures and challenges are fresh each time,
+    so status words and lengths are compared. PINs are not in a trace: with --pin the VERIFY commands are
+    sent with this card's."""
     steps = read(file)
     pin = ask_pin() if with_pin else None
     with connection_at(path, wait) as connection:
