@@ -25,6 +25,8 @@ from chipcash_wire.compat import INTERPRETER, TYPE_CHECKING, keep_heap_whole
 if TYPE_CHECKING:
     from typing import Callable
 
+    from chipcash_wire.channel import Channel
+
 BUILD = b"chipcash 0.1.0 " + INTERPRETER.encode()
 """What card info tells of the firmware, at most 32 bytes."""
 COUPONS = 2
@@ -103,6 +105,17 @@ class Applet:
             payments=state.count,
             build=BUILD,
         ).encode()
+
+    def open_channel(self, host_key: bytes) -> "tuple[Channel, bytes] | None":
+        """GENERAL AUTHENTICATE: our end of a secure channel and the answer, channel proof and certificate;
+        None if host_key (33 bytes) is no public key. The card must be personalised."""
+        purse = self.purse
+        if purse is None or self._signer is None:
+            return None
+        found = self._signer.open_channel(purse.header, host_key)
+        if found is None:
+            return None
+        return found[0], found[1] + purse.certificate
 
     def generate(self, p1p2: int) -> bytes:
         """GENERATE ASYMMETRIC KEY PAIR: the new public key. Raises Refused."""

@@ -53,6 +53,13 @@ class Curve:
         point = self._run(((self.base, _bits(k)),))
         return _affine_all([point], self.p)[0] if point[2] else None
 
+    def agree(self, k: int, point: "Affine") -> bytes:
+        """The secret that who knows k shares with who knows the logarithm of point (ECDH, SEC 1 section
+        3.3.1): the x-coordinate of k times point, 32 bytes. k is in [1, n - 1]."""
+        # The cofactor is 1, so that each point of the curve but infinity has order n, and so has the result.
+        result = self._run(((Window(self, point[0], point[1]), _bits(k)),))
+        return _affine_all([result], self.p)[0][0].to_bytes(32, "big")
+
     def sum_has_x(self, u: int, v: int, table: "Table", x: int) -> bool:
         """Whether u times the base point plus v times another has a first coordinate of x modulo n.
 

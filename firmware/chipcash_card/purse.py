@@ -270,12 +270,15 @@ class Purse:
 
     # Receiving --------------------------------------------------------------------------------
 
-    def put(self, data: bytes) -> None:
-        """PUT DATA: take a title, risk parameters, a signed time or a certificate. Raises Refused."""
+    def put(self, data: bytes, pin_verified: bool) -> None:
+        """PUT DATA: take a title, in a PIN session risk parameters, a signed time or a certificate. Raises
+        Refused."""
         tag = data[0] if data else 0
         if tag == o.Title.TAG:
             self._put_title(data)
         elif tag == o.RiskParameters.TAG:
+            if not pin_verified:
+                raise Refused(c.SW_SECURITY)  # else whoever finds the card renews what it may pay
             self._put_risk(data)
         elif tag == o.SignedTime.TAG:
             self._put_time(data)

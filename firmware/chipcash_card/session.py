@@ -9,16 +9,20 @@ from chipcash_card.purse import Refused
 from chipcash_wire import commands as c
 from chipcash_wire import objects as o
 from chipcash_wire import tlv
+from chipcash_wire.channel import ChannelBroken
 from chipcash_wire.compat import TYPE_CHECKING
 from chipcash_wire.tlv import WireError
 
 if TYPE_CHECKING:
+    from typing import Any, Callable
+
     from chipcash_card.applet import Applet
+    from chipcash_wire.channel import Channel
 
 _TAG_PIN = 0x9F25
 _TAG_PUK = 0x9F26
 
-_CONTACT = (
+_SECRET = (
     c.INS_VERIFY,
     c.INS_CHANGE_REFERENCE_DATA,
     c.INS_RESET_RETRY_COUNTER,
@@ -26,13 +30,27 @@ _CONTACT = (
     c.INS_STORE_DATA,
 )
 _ANY_LIFE = (c.INS_SELECT, c.INS_GET_RESPONSE, c.INS_GET_DATA)
+_NEVER_SEALED = (
+    c.INS_SELECT,
+    c.INS_GET_RESPONSE,
+    c.INS_GENERAL_AUTHENTICATE,
+    c.INS_ENVELOPE,
+)
+
+
+class _Scope:
+    """How a command came: through a secure channel, or in clear. Each has a PIN session of its own."""
+
+    def __init__(self, channel: "Channel | None" = None) -> None:
+        self.channel = channel
+        self.verified = False
 
 
 class Session:
     """What one interface of the card has selected and verified, over the applet that all of them share.
 
     A card with several interfaces (contacts, antenna, Bluetooth) has a session for each, and they do not see
-    each other's PIN. over_air: commands come over radio, where no PIN is taken in clear.
+    each other's PIN. over_air: commands come over radio, where no PIN is taken but in a secure channel.
     """
 
     def __init__(self, applet: "Applet", over_air: bool = False) -> None:
@@ -41,19 +59,24 @@ class Session:
         self.reset()
 
     def reset(self) -> None:
-        """A reset of the link: nothing selected, no PIN session, no chain."""
+        """A reset of the link: nothing selected, no PIN session, no secure channel, no chain."""
         self._selected = False
-        self._verified = False
+        self._clear = _Scope()
+        self._sealed: "_Scope | None" = None
         self._chain = b""
         self._chain_head = b""
         self._rest = b""
 
     def process(self, apdu: bytes) -> bytes:
         """Answer one command APDU."""
+        return self._guarded(self._process, apdu)
+
+    def _guarded(self, work: "Callable[..., bytes]", *arguments: "Any") -> bytes:
+        """What work answers, or the status word of what went wrong."""
         if self._applet.broken:
             return _sw(c.SW_INTERNAL)
         try:
-            return self._process(apdu)
+            return work(*arguments)
         except (Refused, c.ApduError) as refusal:
             return _sw(refusal.sw)
         except WireError:
@@ -92,13 +115,13 @@ class Session:
                 raise Refused(c.SW_CONDITIONS)
             reply = rest
         else:
-            reply = self._command(head[0], ins, p1 << 8 | p2, data)
+            reply = self._command(self._clear, head[0], ins, p1 << 8 | p2, data)
         if len(reply) <= le:
             return reply + _sw(c.SW_OK)
         self._rest = reply[le:]
         return reply[:le] + _sw(c.SW_MORE | (min(len(self._rest), 256) & 0xFF))
 
-    def _command(self, cla: int, ins: int, p1p2: int, data: bytes) -> bytes:
+    def _command(self, scope: _Scope, cla: int, ins: int, p1p2: int, data: bytes) -> bytes:
         if ins not in c.NAMES:
             raise Refused(c.SW_INS)
         if (cla == c.CLA_PROPRIETARY) != (ins == c.INS_PAY):
@@ -115,10 +138,10 @@ class Session:
             fits = life == o.LIFE_KEYED
         else:
             fits = life == o.LIFE_PERSONALISED or ins in _ANY_LIFE
-        if not fits or (self.over_air and ins in _CONTACT):
+        if not fits or (self.over_air and scope.channel is None and ins in _SECRET):
             raise Refused(c.SW_CONDITIONS)
         if ins == c.INS_GET_DATA:
-            return self._get_data(p1p2 >> 8, p1p2 & 0xFF)
+            return self._get_data(scope, p1p2 >> 8, p1p2 & 0xFF)
         if ins == c.INS_GENERATE_KEY_PAIR:
             return applet.generate(p1p2)
         if ins == c.INS_STORE_DATA:
@@ -131,14 +154,20 @@ class Session:
             raise Refused(c.SW_CONDITIONS)
         if ins == c.INS_PAY:
             _expect(p1p2, 0)
-            reply, used_pin = purse.pay(data, self._verified)
+            reply, used_pin = purse.pay(data, scope.verified)
             if used_pin:
-                self._verified = False
+                scope.verified = False
             return reply
         if ins == c.INS_PUT_DATA:
             _expect(p1p2, 0)
-            purse.put(data)
+            purse.put(data, scope.verified)
             return b""
+        if ins == c.INS_GENERAL_AUTHENTICATE:
+            _expect(p1p2, 0)
+            return self._open_channel(data)
+        if ins == c.INS_ENVELOPE:
+            _expect(p1p2, 0)
+            return self._envelope(data)
         if ins == c.INS_INTERNAL_AUTHENTICATE:
             _expect(p1p2, 0)
             if len(data) != 16:
@@ -148,22 +177,54 @@ class Session:
         if ins == c.INS_VERIFY:
             if data:
                 digits = _digits(data, c.PIN_MIN, c.PIN_MAX)
-                self._verified = False
+                scope.verified = False
                 pin.verify(digits)
-                self._verified = True
-            elif not self._verified:
+                scope.verified = True
+            elif not scope.verified:
                 raise Refused(c.SW_PIN_WRONG | pin.tries if pin.tries else c.SW_BLOCKED)
             return b""
         if ins == c.INS_CHANGE_REFERENCE_DATA:
             old, new = _two(data, _TAG_PIN)
-            self._verified = False
+            scope.verified = False
             pin.change(old, new)
-            self._verified = True
+            scope.verified = True
         else:
             puk, new = _two(data, _TAG_PUK)
-            self._verified = False
+            scope.verified = False
             pin.unblock(puk, new)
         return b""
+
+    def _open_channel(self, host_key: bytes) -> bytes:
+        """GENERAL AUTHENTICATE: a new secure channel in place of the one before."""
+        self._sealed = None
+        found = self._applet.open_channel(host_key)
+        if found is None:
+            raise Refused(c.SW_DATA)
+        channel, reply = found
+        self._sealed = _Scope(channel)
+        return reply
+
+    def _envelope(self, data: bytes) -> bytes:
+        """ENVELOPE: carry out the command APDU that is sealed in data; its response APDU, sealed."""
+        scope = self._sealed
+        if scope is None or scope.channel is None:
+            raise Refused(c.SW_CONDITIONS)
+        try:
+            apdu = scope.channel.open(data)
+        except ChannelBroken:
+            self._sealed = None
+            raise Refused(c.SW_CHANNEL_BROKEN)
+        return scope.channel.seal(self._guarded(self._sealed_command, scope, apdu))
+
+    def _sealed_command(self, scope: _Scope, apdu: bytes) -> bytes:
+        cla, ins, p1, p2, data, _ = c.parse(apdu)
+        if cla not in (c.CLA_ISO, c.CLA_PROPRIETARY):
+            raise Refused(c.SW_CLA)
+        if ins in _NEVER_SEALED:
+            raise Refused(c.SW_INS)
+        if len(data) > c.MAX_COMMAND:
+            raise Refused(c.SW_LENGTH)
+        return self._command(scope, cla, ins, p1 << 8 | p2, data) + _sw(c.SW_OK)
 
     def _select(self, p1p2: int, data: bytes) -> bytes:
         self.reset()
@@ -173,10 +234,10 @@ class Session:
         self._selected = True
         return self._applet.application_info()
 
-    def _get_data(self, what: int, index: int) -> bytes:
+    def _get_data(self, scope: _Scope, what: int, index: int) -> bytes:
         purse = self._applet.purse
         if what == c.DATA_INFO and not index:
-            return self._applet.info(self._verified)
+            return self._applet.info(scope.verified)
         if what not in (c.DATA_CERTIFICATE, c.DATA_TITLE, c.DATA_PAYMENT, c.DATA_RISK) or (
             index and what in (c.DATA_CERTIFICATE, c.DATA_RISK)
         ):
@@ -187,7 +248,7 @@ class Session:
             return purse.certificate
         if what == c.DATA_RISK:
             return purse.risk
-        if not self._verified:
+        if not scope.verified:
             raise Refused(c.SW_SECURITY)
         if what == c.DATA_TITLE:
             record = purse.title(index)

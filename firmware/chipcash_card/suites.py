@@ -11,10 +11,13 @@ from hashlib import sha256 as _sha256
 from chipcash_card import ec
 from chipcash_card.sm3 import sm3
 from chipcash_wire import objects as o
-from chipcash_wire.compat import TYPE_CHECKING
+from chipcash_wire.channel import Channel
+from chipcash_wire.compat import TYPE_CHECKING, aes
 
 if TYPE_CHECKING:
     from typing import Callable
+
+    from chipcash_wire.channel import Cipher
 
 _SM2_ID = b"1234567812345678"
 
@@ -65,6 +68,11 @@ class Suite:
     @staticmethod
     def hash(data: bytes) -> bytes:
         """The suite's hash, 32 bytes."""
+        raise NotImplementedError
+
+    @staticmethod
+    def cipher(key: bytes) -> "Cipher":
+        """The suite's block cipher under a key of 16 bytes."""
         raise NotImplementedError
 
     def __init__(self) -> None:
@@ -147,6 +155,11 @@ class P256(Suite):
         """SHA-256."""
         return _sha256(data).digest()
 
+    @staticmethod
+    def cipher(key: bytes) -> "Cipher":
+        """AES-128."""
+        return aes(key)
+
     def prefix(self, public: "ec.Affine") -> bytes:
         """What is hashed before the message: nothing."""
         return b""
@@ -185,6 +198,13 @@ class Gm(Suite):
     def hash(data: bytes) -> bytes:
         """SM3."""
         return sm3(data)
+
+    @staticmethod
+    def cipher(key: bytes) -> "Cipher":
+        """SM4."""
+        from chipcash_card.sm4 import sm4  # most taps need no channel, and memory is short
+
+        return sm4(key)
 
     def prefix(self, public: "ec.Affine") -> bytes:
         """What is hashed before the message: Z of GB/T 32918.2 section 5.5."""
@@ -266,11 +286,14 @@ class Signer:
         """Coupons ready."""
         return len(self._coupons)
 
-    def _coupon(self) -> "tuple[int, ...]":
+    def _secret_number(self) -> int:
+        """A number in [1, n - 1] that never comes again."""
         self._index += 1
         place = self._epoch.to_bytes(4, "big") + self._index.to_bytes(4, "big")
-        k = nonce(self.suite, self._private, place + self._random(32))
-        return self.suite.coupon(self._secret, k)
+        return nonce(self.suite, self._private, place + self._random(32))
+
+    def _coupon(self) -> "tuple[int, ...]":
+        return self.suite.coupon(self._secret, self._secret_number())
 
     def prepare(self) -> None:
         """Make one coupon."""
@@ -284,3 +307,23 @@ class Signer:
             signature = self.suite.finish(self._secret, coupon, e)
             if signature is not None:
                 return signature
+
+    def open_channel(self, header: bytes, host_key: bytes) -> "tuple[Channel, bytes] | None":
+        """Our end of a secure channel with who holds host_key (33 bytes), and the encoded proof that it is
+        ours; None if host_key is no point of the curve."""
+        curve = self.suite.curve
+        point = curve.decompress(host_key)
+        if point is None:
+            return None
+        k = self._secret_number()
+        mine = curve.multiply(k)
+        proof = o.ChannelProof(
+            header=header,
+            host_key=host_key,
+            card_key=ec.compress(mine),  # type: ignore[arg-type]  # k is below the order
+            subject=self.public,
+        )
+        message = proof.message()
+        secret = curve.agree(k, point)
+        channel = Channel(self.suite.hash, self.suite.cipher, secret, message, True)
+        return channel, proof.signed(self.sign(message)).encode()

@@ -18,6 +18,7 @@ from chipcash.transports.base import Connection, printable
 from chipcash_wire import commands as c
 from chipcash_wire import objects as o
 from chipcash_wire import tlv
+from chipcash_wire.channel import Channel, ChannelBroken
 from chipcash_wire.status import status
 from chipcash_wire.tlv import WireError
 
@@ -106,11 +107,13 @@ class Card:
         self.connection = connection
         self._extended = extended
         self._trace = trace
+        self._channel: Channel | None = None
 
     # Commands -----------------------------------------------------------------------------------
 
     def select(self) -> o.ApplicationInfo:
-        """SELECT the application. Must come first; ends a PIN session."""
+        """SELECT the application. Must come first; ends a PIN session and a secure channel."""
+        self._channel = None
         return self._object(
             o.ApplicationInfo, self._send(c.INS_SELECT, 4, 0, c.AID, reply=True, short=True)
         )
@@ -149,7 +152,10 @@ class Card:
         self._send(c.INS_PUT_DATA, 0, 0, obj.encode())
 
     def verify_pin(self, pin: str) -> None:
-        """VERIFY: begin a PIN session. Contact only. Raises PinError with the tries left."""
+        """VERIFY: begin a PIN session; over the air in a secure channel only (see genuine.verify_pin).
+
+        Raises PinError with the tries left.
+        """
         self._send(c.INS_VERIFY, 0, c.PIN_REFERENCE, _digits(pin))
 
     def pin_tries(self) -> int:
@@ -163,12 +169,13 @@ class Card:
         return c.PIN_TRIES
 
     def change_pin(self, old: str, new: str) -> None:
-        """CHANGE REFERENCE DATA: replace the PIN. Contact only. Raises PinError."""
+        """CHANGE REFERENCE DATA: replace the PIN. Over the air as verify_pin. Raises PinError."""
         data = tlv.encode(_TAG_PIN, _digits(old)) + tlv.encode(_TAG_PIN, _digits(new))
         self._send(c.INS_CHANGE_REFERENCE_DATA, 0, c.PIN_REFERENCE, data)
 
     def unblock_pin(self, puk: str, new: str) -> None:
-        """RESET RETRY COUNTER: set a new PIN with the PUK. Contact only. PinError counts PUK tries."""
+        """RESET RETRY COUNTER: set a new PIN with the PUK. Over the air as verify_pin. PinError counts the
+        tries of the PUK."""
         data = tlv.encode(_TAG_PUK, _digits(puk)) + tlv.encode(_TAG_PIN, _digits(new))
         self._send(c.INS_RESET_RETRY_COUNTER, 0, c.PIN_REFERENCE, data)
 
@@ -178,14 +185,32 @@ class Card:
         The signatures are the caller's to verify; that the proof answers this challenge is checked here.
         """
         data = self._send(c.INS_INTERNAL_AUTHENTICATE, 0, 0, challenge, reply=True)
-        try:
-            _, _, end = tlv.header(data, 0)
-        except WireError as error:
-            raise self._nonsense("genuine proof", error) from None
-        proof = self._object(o.GenuineProof, data[:end])
+        proof, certificate = self._proved(o.GenuineProof, data)
         if proof.nonce != challenge:
             raise self._nonsense("genuine proof", WireError("it answers another challenge"))
-        return proof, self._object(o.Certificate, data[end:])
+        return proof, certificate
+
+    def agree(self, host_key: bytes) -> tuple[o.ChannelProof, o.Certificate]:
+        """GENERAL AUTHENTICATE: the card's half of a key agreement with our ephemeral public key (33 bytes),
+        and its certificate.
+
+        The signatures are the caller's to verify, before it seals anything; that the proof names our key is
+        checked here.
+        """
+        data = self._send(c.INS_GENERAL_AUTHENTICATE, 0, 0, host_key, reply=True)
+        proof, certificate = self._proved(o.ChannelProof, data)
+        if proof.host_key != host_key:
+            raise self._nonsense("channel proof", WireError("it is of another agreement"))
+        return proof, certificate
+
+    def seal(self, channel: Channel) -> None:
+        """Send every further command through this channel, until SELECT or until it breaks."""
+        self._channel = channel
+
+    @property
+    def sealed(self) -> bool:
+        """Whether commands travel in a secure channel."""
+        return self._channel is not None
 
     def generate_key(self, suite: int) -> bytes:
         """GENERATE ASYMMETRIC KEY PAIR of a suite (objects.SUITES): the public key, 33 bytes."""
@@ -213,6 +238,14 @@ class Card:
                 raise
             yield data
 
+    def _proved(self, kind: type[_Object], data: bytes) -> tuple[_Object, o.Certificate]:
+        """A proof of some kind and the certificate behind it."""
+        try:
+            _, _, end = tlv.header(data, 0)
+        except WireError as error:
+            raise self._nonsense(kind.__name__, error) from None
+        return self._object(kind, data[:end]), self._object(o.Certificate, data[end:])
+
     def _object(self, kind: type[_Object], data: bytes) -> _Object:
         try:
             return kind.decode(data)
@@ -232,6 +265,43 @@ class Card:
         p1: int,
         p2: int,
         data: bytes = b"",
+        *,
+        cla: int = c.CLA_ISO,
+        reply: bool = False,
+        short: bool = False,
+    ) -> bytes:
+        """One command, sealed where there is a secure channel: its reply data, or CardError."""
+        channel = self._channel
+        if channel is None:
+            return self._send_clear(ins, p1, p2, data, cla=cla, reply=reply, short=short)
+        apdu = c.command(ins, p1, p2, data, cla, _MAX_REPLY if reply else 0)
+        try:
+            sealed = self._send_clear(c.INS_ENVELOPE, 0, 0, channel.seal(apdu), reply=True)
+            answer = channel.open(sealed)
+        except (CardError, ChannelBroken) as error:
+            # What is not sealed may be anybody's word, so what became of the command is not known.
+            self._channel = None
+            why = f" ({error.sw:04X})" if isinstance(error, CardError) else ""
+            raise LinkLostError(
+                f"The secure channel to the card at {self.connection.path} broke{why}.",
+                maybe_executed=True,
+                hint="Begin again. If it breaks again, something between this machine and the card changes "
+                "what they say.",
+                path=self.connection.path,
+            ) from None
+        if len(answer) < 2:
+            raise self._nonsense("reply", WireError("no status word"))
+        sw = int.from_bytes(answer[-2:], "big")
+        if sw != c.SW_OK:
+            raise _refused(ins, sw)
+        return answer[:-2]
+
+    def _send_clear(
+        self,
+        ins: int,
+        p1: int,
+        p2: int,
+        data: bytes,
         *,
         cla: int = c.CLA_ISO,
         reply: bool = False,
@@ -336,7 +406,7 @@ def _refused(ins: int, sw: int) -> CardError:
         )
     else:
         message = f"The card wants its PIN first.{nothing}"
-        hint = "Put the card in contact with a reader and enter the PIN."
+        hint = "Enter the PIN."
     return PinError(message, sw=sw, command=command, hint=hint)
 
 

@@ -12,20 +12,14 @@ from dataclasses import dataclass, field
 from chipcash.card import Card, CardError
 from chipcash.center.client import CenterApi
 from chipcash.center.errors import CenterRefused
-from chipcash.errors import ChipcashError
+from chipcash.genuine import genuine
 from chipcash.trust import Trust, object_id
 from chipcash_wire import commands as c
 from chipcash_wire import objects as o
 
-__all__ = ["CardForged", "Synchronisation", "genuine", "load", "synchronise"]
+__all__ = ["Synchronisation", "load", "synchronise"]
 
 _NOT_YET = ("not-yet", "unknown")
-
-
-class CardForged(ChipcashError):
-    """What is in the reader cannot prove that it is a certified card of this network."""
-
-    exit_code = 11
 
 
 @dataclass
@@ -34,7 +28,7 @@ class Synchronisation:
 
     loaded: titles that the card took; loaded_fen: their money; reclaimed_fen: of it, what came back from
     payments that nobody deposited or from expired titles; limits_renewed: whether the offline counts were
-    reset; refused: why not, for people, if they were not; left: titles that the card did not take, for want
+    reset; refused: why the center would not, for people; left: titles that the card did not take, for want
     of room or because they are too old for it: they stay the card's at the center, and come back renewed
     when they expire.
     """
@@ -45,25 +39,6 @@ class Synchronisation:
     limits_renewed: bool = False
     refused: str = ""
     left: int = 0
-
-
-def genuine(card: Card, trust: Trust, challenge: bytes) -> tuple[o.GenuineProof, o.Certificate]:
-    """Have the card prove over a fresh challenge (16 bytes) that it holds its certified key.
-
-    Raises CardForged if the certificate or the proof is not good.
-    """
-    proof, certificate = card.authenticate(challenge)
-    if certificate.role != o.ROLE_CARD or not trust.signed_by_certification(certificate):
-        raise CardForged(
-            "The card's certificate is not signed by this network's certification center.",
-            hint="Do not accept it: it is forged, or of another network.",
-        )
-    if proof.subject != certificate.subject or not trust.signed_by(proof, certificate.subject):
-        raise CardForged(
-            "The card cannot prove that it holds the key of its certificate.",
-            hint="Do not accept it: it is a copy of somebody else's certificate.",
-        )
-    return proof, certificate
 
 
 def load(card: Card, title: o.Title) -> bool:
@@ -80,26 +55,28 @@ def load(card: Card, title: o.Title) -> bool:
 def synchronise(card: Card, center: CenterApi, trust: Trust) -> Synchronisation:
     """Bring a selected card up to date: limits and time, money that came back, titles that are its own.
 
-    In a PIN session it also reclaims what the card's last payments left with terminals that never deposited
-    it; without one, that money comes back when its title expires. A card on the blacklist gets no new
-    limits (`refused` says so), but its titles. Raises CardForged, CardError, LinkLostError, CenterError;
-    after any of them repeat it.
+    Only in a PIN session it renews the limits, and reclaims what the card's last payments left with terminals
+    that never deposited it; without one, that money comes back when its title expires. A card on the
+    blacklist gets no new limits (`refused` says so), but its titles. Raises CardForged, CardError,
+    LinkLostError, CenterError; after any of them repeat it.
     """
     done = Synchronisation()
     key = card.certificate().subject
-    try:
-        proof, _ = genuine(card, trust, center.challenge(key))
-        card.put(center.risk(key, proof))
-        done.limits_renewed = True
-    except CenterRefused as refused:
-        done.refused = refused.message
+    in_pin_session = card.info().balance is not None
+    if in_pin_session:
+        try:
+            proof, _ = genuine(card, trust, center.challenge(key))
+            card.put(center.risk(key, proof))
+            done.limits_renewed = True
+        except CenterRefused as refused:
+            done.refused = refused.message
     now = center.signed_time()
     try:
         card.put(now)
     except CardError as error:
         if error.sw != c.SW_STALE:
             raise
-    back = _reclaim_claims(card, center, trust)
+    back = _reclaim_claims(card, center, trust) if in_pin_session else []
     titles = []
     for title in center.titles(key):
         if title.expiry < now.time:
@@ -128,9 +105,7 @@ def synchronise(card: Card, center: CenterApi, trust: Trust) -> Synchronisation:
 
 
 def _reclaim_claims(card: Card, center: CenterApi, trust: Trust) -> list[o.Title]:
-    """Ask for the money of the payments that the card remembers, where a PIN session shows them."""
-    if card.info().balance is None:
-        return []
+    """Ask for the money of the payments that the card remembers; they are shown in a PIN session."""
     back: list[o.Title] = []
     for payment in card.payments():
         back += _reclaim(center, o.Reclaim(header=trust.header, claims=(payment.claim,), voids=()))

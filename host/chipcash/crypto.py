@@ -2,7 +2,8 @@
 """The crypto suites on the host, over maintained libraries; the same suites as chipcash_card.suites.
 
 `p256`: ECDSA with SHA-256 (FIPS 186-5) by pyca cryptography. `gm`: SM2 with SM3 (GB/T 32918.2,
-GB/T 32905) by OpenSSL 3's libcrypto through cffi, since pyca has no SM2. Public keys are compressed points
+GB/T 32905) by OpenSSL 3's libcrypto through cffi, since pyca has no SM2. For channels ECDH on the same curve,
+and AES-128 or SM4 (GB/T 32907), by the same libraries. Public keys are compressed points
 (33 bytes), signatures r || s (64 bytes), message hashes 32 bytes.
 """
 
@@ -16,7 +17,7 @@ import secrets
 import sys
 import tempfile
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import (
     decode_dss_signature,
     encode_dss_signature,
 )
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from chipcash.errors import ChipcashError
@@ -68,6 +70,17 @@ class Suite(ABC):
     @abstractmethod
     def sign(self, key: Any, message: bytes) -> bytes:
         """A signature over message; key is what load() gave to sign with."""
+
+    @abstractmethod
+    def agree(self, private: bytes, key: Any, public: bytes) -> bytes:
+        """What a private key, with the object that load() gave for it, shares with another's public key.
+
+        The x-coordinate of ECDH (SEC 1 section 3.3.1), 32 bytes. Raises CryptoError if public is no point.
+        """
+
+    @abstractmethod
+    def cipher(self, key: bytes) -> Callable[[bytes], bytes]:
+        """The suite's block cipher under a key of 16 bytes; enciphers whole blocks, each by itself."""
 
     def key_id(self, public: bytes) -> bytes:
         """First 8 bytes of the hash of a public key."""
@@ -122,6 +135,15 @@ class _P256(Suite):
     def sign(self, key: ec.EllipticCurvePrivateKey, message: bytes) -> bytes:
         return _raw(key.sign(message, ec.ECDSA(hashes.SHA256())))
 
+    def agree(self, private: bytes, key: ec.EllipticCurvePrivateKey, public: bytes) -> bytes:
+        other = _p256_public(public)
+        if other is None:
+            raise CryptoError("This is not a public key of suite p256.")
+        return key.exchange(ec.ECDH(), other)
+
+    def cipher(self, key: bytes) -> Callable[[bytes], bytes]:
+        return Cipher(algorithms.AES(key), modes.ECB()).encryptor().update
+
 
 @lru_cache(maxsize=_KEYS_CACHED)
 def _p256_public(public: bytes) -> ec.EllipticCurvePublicKey | None:
@@ -173,6 +195,7 @@ EC_GROUP *EC_GROUP_new_by_curve_name(int);
 EC_POINT *EC_POINT_new(const EC_GROUP *);
 void EC_POINT_free(EC_POINT *);
 int EC_POINT_mul(const EC_GROUP *, EC_POINT *, const BIGNUM *, const EC_POINT *, const BIGNUM *, BN_CTX *);
+int EC_POINT_oct2point(const EC_GROUP *, EC_POINT *, const unsigned char *, size_t, BN_CTX *);
 size_t EC_POINT_point2oct(const EC_GROUP *, const EC_POINT *, int, unsigned char *, size_t, BN_CTX *);
 int OBJ_sn2nid(const char *);
 """
@@ -222,17 +245,31 @@ class _OpenSsl:
         ffi, lib = self.ffi, self.lib
         number = ffi.gc(lib.BN_bin2bn(private, len(private), ffi.NULL), lib.BN_clear_free)
         point = ffi.gc(lib.EC_POINT_new(self.group), lib.EC_POINT_free)
-        out = ffi.new("unsigned char[33]")
-        if (
-            lib.EC_POINT_mul(self.group, point, number, ffi.NULL, ffi.NULL, ffi.NULL) != 1
-            or lib.EC_POINT_point2oct(self.group, point, _COMPRESSED, out, 33, ffi.NULL) != 33
-        ):
+        good = lib.EC_POINT_mul(self.group, point, number, ffi.NULL, ffi.NULL, ffi.NULL)
+        public = self._compressed(point) if good == 1 else b""
+        key = self.key(public, number) if public else None
+        if key is None:
             lib.ERR_clear_error()
             raise CryptoError("OpenSSL refused a private key.")
-        key = self.key(bytes(out), number)
-        if key is None:
-            raise CryptoError("OpenSSL refused a private key.")
-        return bytes(out), key
+        return public, key
+
+    def multiply(self, private: bytes, public: bytes) -> bytes:
+        """The compressed point that is private times public, or nothing if public is no point."""
+        ffi, lib = self.ffi, self.lib
+        number = ffi.gc(lib.BN_bin2bn(private, len(private), ffi.NULL), lib.BN_clear_free)
+        point = ffi.gc(lib.EC_POINT_new(self.group), lib.EC_POINT_free)
+        good = lib.EC_POINT_oct2point(self.group, point, public, len(public), ffi.NULL)
+        if good == 1:
+            good = lib.EC_POINT_mul(self.group, point, ffi.NULL, point, number, ffi.NULL)
+        lib.ERR_clear_error()
+        return self._compressed(point) if good == 1 else b""
+
+    def _compressed(self, point: Any) -> bytes:
+        """The encoding of an EC_POINT; nothing at infinity."""
+        ffi, lib = self.ffi, self.lib
+        out = ffi.new("unsigned char[33]")
+        size = lib.EC_POINT_point2oct(self.group, point, _COMPRESSED, out, 33, ffi.NULL)
+        return bytes(out) if size == 33 else b""
 
     def key(self, public: bytes, private: Any | None = None) -> Any | None:
         """An EVP_PKEY that frees itself, or None if the point is none. private: a BIGNUM."""
@@ -320,6 +357,15 @@ class _Gm(Suite):
             raise CryptoError("OpenSSL refused to sign.")
         return _raw(bytes(ssl.ffi.buffer(out, size[0])))
 
+    def agree(self, private: bytes, key: Any, public: bytes) -> bytes:
+        shared = _openssl().multiply(private, public) if len(public) == 33 else b""
+        if not shared:
+            raise CryptoError("This is not a public key of suite gm.")
+        return shared[1:]
+
+    def cipher(self, key: bytes) -> Callable[[bytes], bytes]:
+        return Cipher(algorithms.SM4(key), modes.ECB()).encryptor().update
+
 
 _SUITES: dict[int, Suite] = {SUITE_GM: _Gm(), SUITE_P256: _P256()}
 
@@ -367,6 +413,13 @@ class PrivateKey:
     def sign(self, message: bytes) -> bytes:
         """A signature over message, 64 bytes."""
         return self.suite.sign(self._key, message)
+
+    def agree(self, public: bytes) -> bytes:
+        """The secret shared with who holds the private key of public: an x-coordinate, 32 bytes (ECDH).
+
+        Raises CryptoError if public is no public key. Derive keys from it; never use it as one.
+        """
+        return self.suite.agree(self._private, self._key, public)
 
     def private_bytes(self) -> bytes:
         """The secret itself, 32 bytes: for a vault or another signer, never for a log."""

@@ -20,12 +20,13 @@ from chipcash import crypto
 from chipcash.bank.cards import new_puk, personalise
 from chipcash.bank.library import BankLibrary
 from chipcash.card import Card
-from chipcash.cardholder import genuine, load
+from chipcash.cardholder import load
 from chipcash.center.client import CenterClient
 from chipcash.center.errors import CenterUnreachable
 from chipcash.center.service import Service
 from chipcash.errors import ChipcashError
 from chipcash.evidence import verify_evidence
+from chipcash.genuine import genuine
 from chipcash.home import Home, init
 from chipcash.pos import AnswerLost, PaymentState, PendingMoney, Pos, yuan
 from chipcash.terminal import Refusal
@@ -186,7 +187,7 @@ class _Tap(BaseConnection):
     """A connection that notes how long the card was in use: first command out to last answer in."""
 
     def __init__(self, inner: Connection) -> None:
-        super().__init__(inner.path, contactless=inner.contactless)
+        super().__init__(inner.path, over_air=inner.over_air)
         self._inner = inner
         self._first = 0.0
         self._last = 0.0

@@ -55,7 +55,7 @@ class Recorder(BaseConnection):
     opened."""
 
     def __init__(self, inner: Connection, file: Path) -> None:
-        super().__init__(inner.path, contactless=inner.contactless)
+        super().__init__(inner.path, over_air=inner.over_air)
         self._inner = inner
         self._file = file.open("a", encoding="ascii", errors="backslashreplace")
         self._last = time.perf_counter()

@@ -61,6 +61,22 @@ except ImportError:
 
 
 try:
+    from cryptolib import aes as _cryptolib_aes  # type: ignore[import-not-found]
+
+    def aes(key: bytes) -> "Callable[[bytes], bytes]":
+        """AES-128 (FIPS 197) under a key: a function that enciphers whole blocks, each by itself."""
+        return _cryptolib_aes(key, 1).encrypt  # type: ignore[no-any-return]  # 1 is ECB
+except ImportError:
+
+    def aes(key: bytes) -> "Callable[[bytes], bytes]":
+        """AES-128 (FIPS 197) under a key: a function that enciphers whole blocks, each by itself."""
+        # Imported here, since what only reads and writes objects has no use for it.
+        from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+
+        return Cipher(algorithms.AES(key), modes.ECB()).encryptor().update
+
+
+try:
     import micropython as micropython
 except ImportError:
 
@@ -81,7 +97,7 @@ def uint(value: int) -> int:
     return value
 
 
-def ptr8(data: bytes) -> bytes:
+def ptr8(data: bytearray) -> bytearray:
     """viper's pointer to bytes; elsewhere, the buffer."""
     return data
 

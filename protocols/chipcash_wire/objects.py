@@ -98,6 +98,8 @@ _FIELDS: "dict[str, tuple[int, int, Any]]" = {
     "spent": (0x9F27, _UINT, 63),
     "payments": (0x9F28, _UINT, 32),
     "build": (0x9F29, _BYTES, (1, 32)),
+    "host_key": (0x9F2A, _KEY, 33),
+    "card_key": (0x9F2B, _KEY, 33),
 }
 """Name: (tag, kind, size). A name means the same in every object that has it."""
 
@@ -608,6 +610,18 @@ class GenuineProof(Object):
     header: bytes
     nonce: bytes
     digest: bytes
+    subject: bytes
+    signature: bytes | None = None
+
+
+class ChannelProof(Object):
+    """The card's half of a key agreement: both ephemeral keys, signed by the certified key (subject)."""
+
+    TAG = 0xF3
+    FIELDS = ("header", "host_key", "card_key", "subject", "signature")
+    header: bytes
+    host_key: bytes
+    card_key: bytes
     subject: bytes
     signature: bytes | None = None
 

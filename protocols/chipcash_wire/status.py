@@ -17,6 +17,10 @@ STATUS = {
         "conditions not satisfied",
         "not in this state of the card, or not on this link",
     ),
+    c.SW_CHANNEL_BROKEN: (
+        "secure channel broken",
+        "what arrived is not what was sent; nothing of it was carried out: begin again with SELECT",
+    ),
     c.SW_DATA: ("wrong data", "the data field is not a canonical object of the kind expected"),
     c.SW_NOT_FOUND: ("application not found", "this is no chipcash card"),
     c.SW_RECORD_NOT_FOUND: ("nothing at this index", "the list ends before it"),

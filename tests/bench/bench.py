@@ -152,7 +152,7 @@ class Counting(BaseConnection):
     """A link that counts what passes: command instructions and bytes, both ways."""
 
     def __init__(self, inner: Connection) -> None:
-        super().__init__(inner.path, contactless=True)
+        super().__init__(inner.path, over_air=True)
         self.inner = inner
         self.instructions: list[int] = []
         self.bytes = 0

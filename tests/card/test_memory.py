@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from chipcash.card import Card, CardError
+from chipcash.genuine import open_channel
 from chipcash.terminal import Policy, verify_payment
 from chipcash.transports.sim import SimConnection
 from chipcash_sim import emulator, runtime
@@ -93,6 +94,15 @@ def test_payments_from_as_many_titles_as_there_may_be(full: Full) -> None:
         full.pay(card, 1)
     with full.power() as card:
         assert [card.pay(request) for request in requests] == answers
+
+
+def test_the_longest_payment_in_a_secure_channel(full: Full) -> None:
+    """Twice in memory: as it is, and sealed."""
+    with full.power() as card:
+        open_channel(card, full.net.trust)
+        card.verify_pin(PIN)
+        assert len(full.pay(card, 1000 * o.MAX_INPUTS - 1).titles) == o.MAX_INPUTS
+        assert [len(each.titles) for each in card.payments()] == [o.MAX_INPUTS] * c.MAX_LOG
 
 
 def test_a_card_that_stays_in_its_reader(full: Full) -> None:

@@ -237,6 +237,18 @@ def test_a_lost_answer(shell: Shell) -> None:
     assert back["reclaimed_fen"] == 600 and back["balance_fen"] == 9000
 
 
+def test_a_pin_goes_over_the_air_to_known_cards_only(shell: Shell) -> None:
+    shell.money(tier="4")
+    air = f"{shell.env['CHIPCASH_CARD']}?contactless=1"
+    assert shell.json("card", "titles", air)["balance_fen"] == 10_000
+    assert shell.json("pos", "charge", "60", air, "--pin")["amount_fen"] == 6_000
+    assert shell.json("card", "sync", air, "--pin")["limits_renewed"]
+    told = shell.json("card", "titles", air, code=2, CHIPCASH_NETWORK=None)
+    assert "was not sent" in told["message"] and "--network" in told["hint"]
+    shell.json("card", "change-pin", air, CHIPCASH_NEW_PIN="4321")
+    assert shell.json("card", "titles", air, CHIPCASH_PIN="4321")["balance_fen"] == 4_000
+
+
 def test_pending_stands_apart_with_its_deadline(shell: Shell) -> None:
     shell.money()
     shell.json("pos", "charge", "5")

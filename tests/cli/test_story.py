@@ -99,11 +99,13 @@ def test_a_card_is_synchronised(cli: Cli, server: Server) -> None:
     done = cli.json("card", "sync", "sim:a.img", "--pin")
     assert (done["loaded_fen"], done["balance_fen"]) == (1000, 11000)
     assert done["limits_renewed"] and done["reclaimed_fen"] == 0
-    assert cli.json("card", "sync", "sim:a.img")["loaded"] == 0
+    again = cli.json("card", "sync", "sim:a.img")
+    assert (again["loaded"], again["limits_renewed"]) == (0, False)
+    assert "add --pin" in cli.run("card", "sync", "sim:a.img").stdout
     assert cli.json("card", "check", "sim:a.img")["key"] == card
     # A lost card gets no new limits.
     cli.json("center", "block", card)
-    done = cli.json("card", "sync", "sim:a.img", code=22)
+    done = cli.json("card", "sync", "sim:a.img", "--pin", code=22)
     assert not done["limits_renewed"] and "blacklist" in done["refused"]
 
 

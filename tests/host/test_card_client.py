@@ -40,7 +40,7 @@ class ShortLink(BaseConnection):
     """A T=0 like link in front of a card: no extended length, replies in pieces, 6Cxx for a wrong Le."""
 
     def __init__(self, inner: Connection, *, strict_le: bool = False) -> None:
-        super().__init__("short:", contactless=False)
+        super().__init__("short:", over_air=False)
         self.inner = inner
         self.strict_le = strict_le
         self.longest = 0
@@ -63,7 +63,7 @@ class Scripted(BaseConnection):
     """A card that answers what it is told to; LinkLostError where an answer is None."""
 
     def __init__(self, *answers: bytes | None, reached: bool = False) -> None:
-        super().__init__("scripted:", contactless=False)
+        super().__init__("scripted:", over_air=False)
         self.answers = list(answers)
         self.reached = reached
 
@@ -274,6 +274,7 @@ def test_certificate_and_times_can_be_put(suite: str, connection: Connection) ->
     assert card.info().time == NOW
     card.put(net.certificate(subject, expiry=NOW + 400 * DAY))
     assert card.certificate().expiry == NOW + 400 * DAY
+    card.verify_pin(PIN)
     card.put(net.risk(subject, sequence=2, time=NOW, count=7))
     assert card.risk().count == 7
     with pytest.raises(CardError) as caught:

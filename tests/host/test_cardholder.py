@@ -12,10 +12,11 @@ import pytest
 
 from chipcash.bank.cards import new_puk, personalise
 from chipcash.card import Card, CardError, CardReplyError, PinError
-from chipcash.cardholder import CardForged, Synchronisation, genuine, load, synchronise
+from chipcash.cardholder import Synchronisation, load, synchronise
 from chipcash.center.ledger import Center, Parameters, TierLimits
 from chipcash.certification import Authority
 from chipcash.errors import LinkLostError
+from chipcash.genuine import CardForged, genuine
 from chipcash.transports import Connection, open_path
 from chipcash.transports.base import BaseConnection
 from chipcash.trust import object_id
@@ -170,7 +171,7 @@ def test_a_card_that_was_cut_off_at_the_end_is_done(bank: Bank) -> None:
     with at(path, PIN) as card:
         key = card.certificate().subject
     bank.issue(key, 500)
-    assert bank.sync(path).limits_renewed and bank.balance(path) == 500
+    assert bank.sync(path, PIN).limits_renewed and bank.balance(path) == 500
 
 
 @pytest.mark.parametrize(
@@ -208,7 +209,7 @@ class Forger(BaseConnection):
     """A card of the network that shows another card's certificate, and if it can says it is that card."""
 
     def __init__(self, inner: Connection, victim: o.Certificate, net: Network | None) -> None:
-        super().__init__(inner.path, contactless=False)
+        super().__init__(inner.path, over_air=False)
         self.inner = inner
         self.victim = victim
         self.net = net
@@ -241,10 +242,11 @@ def test_a_copied_certificate_is_no_card(bank: Bank, lies: bool) -> None:
         forged.select()
         with pytest.raises(CardForged, match="cannot prove"):
             genuine(forged, bank.trust, secrets.token_bytes(16))
+        forged.verify_pin(PIN)
         with pytest.raises(CardForged):
             synchronise(forged, bank.center, bank.trust)
     # The card whose certificate it was has lost nothing: neither its money nor its next limits.
-    assert bank.sync(rich).loaded_fen == 5000
+    assert bank.sync(rich, PIN).loaded_fen == 5000
     with at(rich) as card:
         assert card.risk().sequence == 2
         assert card.info().subject == key
@@ -284,7 +286,7 @@ def test_an_old_proof_proves_nothing(bank: Bank) -> None:
             pass
 
     with open_path(path) as connection:
-        card = Card(Replay(path, contactless=False))
+        card = Card(Replay(path, over_air=False))
         card.select()
         genuine(card, bank.trust, secrets.token_bytes(16))
         with pytest.raises(CardReplyError, match="another challenge"):
@@ -296,7 +298,7 @@ def test_an_old_proof_proves_nothing(bank: Bank) -> None:
 
 def test_it_brings_the_money_once(bank: Bank) -> None:
     path, key = bank.card(10_000, 2_500)
-    done = bank.sync(path)
+    done = bank.sync(path, PIN)
     assert (len(done.loaded), done.loaded_fen, done.reclaimed_fen) == (2, 12_500, 0)
     assert (done.limits_renewed, done.refused, done.left) == (True, "", 0)
     assert bank.balance(path) == 12_500
@@ -312,14 +314,16 @@ def test_it_brings_the_money_once(bank: Bank) -> None:
 
 def test_it_renews_the_limits(bank: Bank) -> None:
     path, _ = bank.card(100_000, 100_000)
-    bank.sync(path)
+    bank.sync(path, PIN)
     for _ in range(5):
         bank.pay(path, LIMITS.pin_free)
     with pytest.raises(CardError) as caught:
         bank.pay(path, 1)
     assert caught.value.sw == c.SW_LIMIT_CUMULATIVE
     bank.now += 3600
-    assert bank.sync(path).limits_renewed
+    without = bank.sync(path)  # whoever finds the card renews nothing
+    assert (without.limits_renewed, without.refused) == (False, "")
+    assert bank.sync(path, PIN).limits_renewed
     with at(path) as card:
         info = card.info()
         assert (info.spent, info.payments, info.time) == (0, 0, bank.now)
@@ -375,11 +379,11 @@ def test_expired_money_comes_back_as_new(bank: Bank) -> None:
 
 def test_a_card_on_the_blacklist_gets_its_money_but_no_limits(bank: Bank) -> None:
     path, key = bank.card(10_000)
-    bank.sync(path)
+    bank.sync(path, PIN)
     bank.pay(path, 1_000)
     bank.issue(key, 500)
     bank.center.block(key)
-    done = bank.sync(path)
+    done = bank.sync(path, PIN)
     assert (done.limits_renewed, done.loaded_fen) == (False, 500)
     assert "blacklist" in done.refused
     with at(path) as card:
@@ -449,6 +453,6 @@ def test_a_card_that_the_center_does_not_know(bank: Bank) -> None:
         ":memory:", bank.net.key("center"), bank.trust, PARAMETERS, lambda: bank.now
     )
     bank.issue(key, 700)
-    done = bank.sync(path)
+    done = bank.sync(path, PIN)
     assert (done.limits_renewed, done.loaded_fen) == (False, 700)
     assert "knows no such card" in done.refused

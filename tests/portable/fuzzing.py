@@ -112,6 +112,8 @@ class Material:
             put(net.time(now + 3)),
             put(net.certificate(self.public, expiry=now + 500 * DAY)),
             c.command(c.INS_INTERNAL_AUTHENTICATE, data=bytes(16)),
+            c.command(c.INS_GENERAL_AUTHENTICATE, data=stranger),
+            c.command(c.INS_ENVELOPE, data=bytes(40)),
             c.command(c.INS_VERIFY, 0, c.PIN_REFERENCE, PIN, le=0),
             c.command(c.INS_VERIFY, 0, c.PIN_REFERENCE, b"0000", le=0),
             c.command(c.INS_VERIFY, 0, c.PIN_REFERENCE, le=0),

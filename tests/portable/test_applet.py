@@ -203,6 +203,8 @@ def test_limits():
     info = it.info()
     assert (info.spent, info.payments, info.counter) == (2500, 4, 4)
     fresh = net.risk(it.public, 2, count=1, cumulative=9999)
+    assert it.put(fresh) == c.SW_SECURITY
+    assert it.verify() == c.SW_OK
     assert it.put(fresh) == c.SW_OK
     assert it.put(fresh) == c.SW_STALE
     it.paid(net.request(10))

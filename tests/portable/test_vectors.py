@@ -13,6 +13,7 @@ from chipcash_card.suites import BY_NAME
 from chipcash_sim.image import FileFlash
 from chipcash_wire import commands as c
 from chipcash_wire import objects as o
+from chipcash_wire.channel import Channel
 from chipcash_wire.compat import keep_heap_whole
 from chipcash_wire.tlv import WireError
 
@@ -104,6 +105,7 @@ class Card:
         self.path = (os.getenv("CHIPCASH_SCRATCH") or ".") + "/vectors.img"
         self.flash = None
         self.saved = {}
+        self.seen = []
         self.first = None
 
     def random(self, n):
@@ -135,10 +137,15 @@ class Card:
             self.power(step.get("blank", False))
             return
         apdu = unhexlify(step["apdu"])
+        if step.get("sealed"):
+            apdu = c.command(c.INS_ENVELOPE, data=self.channel.seal(apdu), le=65536, extended=True)
         if apdu[1] != c.INS_GET_RESPONSE:
             self.parts = b""
         self.session.over_air = step.get("contactless", False)
         reply = self.session.process(apdu)
+        if step.get("sealed"):
+            assert text(reply[-2:]) == "9000", step["name"]
+            reply = self.channel.open(reply[:-2])
         self.parts += reply[:-2]
         self.check(step, text(reply[-2:]), self.parts)
         if step["sw"][:2] != "61":
@@ -153,6 +160,8 @@ class Card:
             self.paid(data, step["payment"])
         elif "proof" in step:
             self.proven(data, step["proof"], unhexlify(step["certificate"]))
+        elif "agreement" in step:
+            self.agreed(data, unhexlify(step["agreement"]), unhexlify(step["certificate"]))
         elif "info" in step:
             known = o.CardInfo.decode(data)
             for name in o.CardInfo.FIELDS[:-1]:  # the last is the build
@@ -183,6 +192,44 @@ class Card:
         assert (text(proof.nonce), text(proof.subject)) == (expected["nonce"], expected["subject"])
         assert self.suite.verify(self.public, proof.message(), proof.signature)
 
+    def agreed(self, data, private, certificate):
+        """A channel proof of the card, and its certificate: the channel is open."""
+        assert data.endswith(certificate)
+        proof = o.ChannelProof.decode(data[: -len(certificate)])
+        assert self.suite.verify(self.public, proof.message(), proof.signature)
+        assert (proof.host_key, proof.subject) == (self.suite.public_key(private), self.public)
+        assert proof.card_key not in self.seen, "an ephemeral key came twice"
+        self.seen.append(proof.card_key)
+        self.channel = host_end(self.suite, private, proof)
+
+
+def host_end(suite, private, proof):
+    """The host's end of a channel, by the card's own arithmetic."""
+    point = suite.curve.decompress(proof.card_key)
+    secret = suite.curve.agree(int.from_bytes(private, "big"), point)
+    return Channel(suite.hash, suite.cipher, secret, proof.message(), False)
+
+
+def test_channels():
+    for name in SUITES:
+        suite = BY_NAME[name]
+        known = lines("channel-%s.json" % name)
+        agreement = next(known)
+        proof = o.ChannelProof.decode(unhexlify(agreement["proof"]))
+        private = unhexlify(agreement["host_private"])
+        host = host_end(suite, private, proof)
+        point = suite.curve.decompress(proof.host_key)
+        secret = suite.curve.agree(
+            int.from_bytes(unhexlify(agreement["card_private"]), "big"), point
+        )
+        assert text(secret) == agreement["secret"]
+        card = Channel(suite.hash, suite.cipher, secret, proof.message(), True)
+        for line in known:
+            assert text(host.seal(unhexlify(line["command"]))) == line["sealed_command"]
+            assert text(card.open(unhexlify(line["sealed_command"]))) == line["command"]
+            assert text(card.seal(unhexlify(line["reply"]))) == line["sealed_reply"]
+            assert text(host.open(unhexlify(line["sealed_reply"]))) == line["reply"]
+
 
 def run_card(suite_name):
     """All steps of a suite; the replies that were saved."""
@@ -207,6 +254,9 @@ def check_bad_objects(suite_name):
             card.step(step)
             if step["name"] == "put the large title":
                 break
+        # Risk parameters are looked at in a PIN session only.
+        verify = c.command(c.INS_VERIFY, 0, c.PIN_REFERENCE, b"123456", le=0)
+        assert text(card.session.process(verify)) == "9000"
         info = c.command(c.INS_GET_DATA, c.DATA_INFO)
         before = card.session.process(info)
         for line in lines("bad-objects-%s.json" % suite_name):

@@ -104,7 +104,7 @@ class Torn(BaseConnection):
     """A card whose link breaks at PAY: before the command reaches it, or before its answer arrives."""
 
     def __init__(self, inner: Connection, *, before: bool = False, maybe: bool = True) -> None:
-        super().__init__(inner.path, contactless=True)
+        super().__init__(inner.path, over_air=True)
         self.inner = inner
         self.before = before
         self.maybe = maybe

@@ -112,6 +112,16 @@ def test_pin_above_the_free_limit(shop: Shop) -> None:
     assert shop.pos.open_requests() == ()
 
 
+def test_pin_over_the_air(shop: Shop) -> None:
+    """In a secure channel to a card of this network, as if it were in a reader."""
+    path = shop.card(pin_free=1000) + "?contactless=1"
+    with pytest.raises(PinError) as caught:
+        shop.pay(path, 1200, pin="000000")
+    assert caught.value.attempts_left == 2
+    assert shop.pay(path, 1200, pin=PIN).amount == 1200
+    assert shop.pos.open_requests() == ()
+
+
 def test_a_retry_is_bound_to_the_card_that_was_seen(shop: Shop) -> None:
     """The first retry binds the request to its card; no other card is asked after that."""
     first, second = shop.card("first"), shop.card("second")

@@ -363,7 +363,9 @@ def test_life_link_selection(row: Row, cards: dict[str, Card]) -> None:
     wrong = bytes((cla, ins, 0x7F, 0x7F))
     lives = LIVES if row[4] == "any" else row[4].split(", ")
     needs = set(row[5].split(", ")) - {""}
-    assert needs <= {"contact", "PIN", "PIN above pin_free"}
+    assert needs <= {
+        "contact", "secret", "channel", "PIN", "PIN above pin_free", "PIN for risk parameters"
+    }  # fmt: skip
     for life, card in cards.items():
         card.select()
         assert card.sw(bytes((cla ^ 0x80, ins, p1, p2))) == "6E00"
@@ -371,8 +373,8 @@ def test_life_link_selection(row: Row, cards: dict[str, Card]) -> None:
             assert card.sw(wrong) == "6A86"
             if ins != c.INS_GENERATE_KEY_PAIR:
                 assert (card.sw(apdu) == "6982") == ("PIN" in needs)
-                assert card.sw(apdu) != "6985"
-            if "contact" in needs:
+                assert (card.sw(apdu) == "6985") == ("channel" in needs)
+            if needs & {"contact", "secret"}:
                 assert card.sw(wrong, contactless=True) == "6985"
             else:
                 assert card.sw(wrong, contactless=True) == "6A86"

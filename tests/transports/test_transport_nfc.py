@@ -35,7 +35,7 @@ def test_chained_both_ways(tmp_path: Path) -> None:
     with UdpField() as field:
         made.plug_in(iso14443=field.plug)
         with open_path(f"nfc:udp:{field.address}") as opened:
-            assert opened.contactless
+            assert opened.over_air
             apdu = b"\x00\x01\x00\x00\x00\x0f\xf0" + secrets.token_bytes(0x0FF0)
             assert opened.transceive(apdu) == apdu + b"\x90\x00"
         made.remove()

@@ -51,7 +51,7 @@ def test_no_such_image(tmp_path: Path) -> None:
 @pytest.mark.parametrize("runtime", ["inprocess", "cpython", "micropython"])
 def test_an_emulated_card_answers(image: Path, runtime: str) -> None:
     with open_path(f"sim:{image}?runtime={runtime}&contactless=1") as card:
-        assert card.contactless
+        assert card.over_air
         assert len(card.transceive(SELECT)) >= 2
     card.close()
 

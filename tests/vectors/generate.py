@@ -9,7 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from chipcash_wire import objects as o
-from tests.vectors import make_card, make_center, make_faults, make_objects, make_terminal
+from tests.vectors import (
+    make_card,
+    make_center,
+    make_channel,
+    make_faults,
+    make_objects,
+    make_terminal,
+)
 from tests.vectors.signing import NAMES, NETWORK, Network
 
 FOLDER = Path(__file__).parents[2] / "protocols" / "vectors"
@@ -66,6 +73,7 @@ def files() -> dict[str, str]:
         made[f"signatures-{suite}.json"] = lines(make_objects.verifying(net))
         made[f"network-{suite}.ccn"] = network_file(net)
         made[f"card-{suite}.json"] = lines(make_card.card(net))
+        made[f"channel-{suite}.json"] = lines(make_channel.channel(net))
         made[f"terminal-{suite}.json"] = lines(make_terminal.terminal(net))
         made[f"evidence-{suite}.json"] = lines(make_terminal.evidence(net))
         made[f"center-{suite}.json"] = lines(make_center.center(net))

@@ -10,7 +10,7 @@ from chipcash_wire import objects as o
 from chipcash_wire.tlv import encode
 from tests.vectors.make_faults import Node
 from tests.vectors.make_objects import fields
-from tests.vectors.signing import DAY, T0, YEAR, Network, nonce, serial
+from tests.vectors.signing import DAY, T0, YEAR, Key, Network, nonce, serial
 
 _PIN = b"123456"
 _PIN_TAG = 0x9F25
@@ -46,7 +46,7 @@ class Script:
     ) -> None:
         """A command, extended where its data or its answer may be long."""
         wide = ins in (c.INS_PAY, c.INS_PUT_DATA, c.INS_STORE_DATA, c.INS_GET_DATA)
-        wide |= ins == c.INS_INTERNAL_AUTHENTICATE
+        wide |= ins in (c.INS_INTERNAL_AUTHENTICATE, c.INS_GENERAL_AUTHENTICATE)
         apdu = c.command(ins, p1, p2, data, cla, 65536 if wide else 256, extended=wide)
         self.raw(name, apdu, sw, **expected)
 
@@ -54,6 +54,18 @@ class Script:
         """SELECT, which tells the state of life."""
         info = o.ApplicationInfo(header=header, lifecycle=lifecycle)
         self.send("select", c.INS_SELECT, 4, 0, c.AID, reply=info.encode().hex())
+
+    def agree(self, name: str) -> None:
+        """GENERAL AUTHENTICATE: the steps that are sealed go through the channel that it opens."""
+        host = Key(self.net.suite, "host channel")
+        self.send(
+            name, c.INS_GENERAL_AUTHENTICATE, 0, 0, host.public, contactless=True,
+            agreement=host.private.hex(), certificate=self.net.certificate().encode().hex(),
+        )  # fmt: skip
+
+    def sealed(self, name: str, apdu: bytes, sw: int = c.SW_OK, **expected: Any) -> None:
+        """A command through the channel, over the air."""
+        self.raw(name, apdu, sw, contactless=True, sealed=True, **expected)
 
     def put(self, name: str, obj: o.Object | bytes, sw: int = c.SW_OK) -> None:
         """PUT DATA."""
@@ -104,6 +116,7 @@ def card(net: Network) -> list[dict[str, Any]]:
     _read(script)
     _load(script)
     _pay(script)
+    _channel(script)
     _transport(script)
     _times(script)
     _limits(script)
@@ -464,6 +477,75 @@ def _times(s: Script) -> None:
     s.select(net.header, o.LIFE_PERSONALISED)
 
 
+def _channel(s: Script) -> None:
+    net = s.net
+    verify = c.command(c.INS_VERIFY, 0, c.PIN_REFERENCE, _PIN, le=0)
+    agree = c.INS_GENERAL_AUTHENTICATE
+    good = Key(net.suite, "host channel").public
+    s.send("envelope without a channel", c.INS_ENVELOPE, 0, 0, bytes(40), c.SW_CONDITIONS)
+    for name, data in (
+        ("no data", b""),
+        ("32 bytes", good[1:]),
+        ("34 bytes", good + b"\x00"),
+        ("an uncompressed key", b"\x04" + good[1:]),
+        ("a point at no curve", b"\x02" + b"\xff" * 32),
+    ):
+        s.send(f"general authenticate, {name}", agree, 0, 0, data, c.SW_DATA)
+    s.send("general authenticate, wrong P2", agree, 0, 1, good, c.SW_P1P2)
+    s.agree("general authenticate")
+    s.verify("verify over the air in clear", _PIN, c.SW_CONDITIONS, contactless=True)
+    s.sealed("verify asks, sealed", c.command(c.INS_VERIFY, 0, c.PIN_REFERENCE, le=0), 0x63C3)
+    s.sealed("verify wrongly, sealed", verify[:-1] + b"7", 0x63C2)
+    s.sealed("verify, sealed", verify)
+    first = o.TitleRecord(title=net.small_title, lo=8_599).encode()
+    title = c.command(c.INS_GET_DATA, c.DATA_TITLE, 0, le=65536)
+    s.sealed("a title, sealed", title, reply=first.hex())
+    s.raw("the same title in clear", title, c.SW_SECURITY)
+    s.sealed("le does not matter", title[:4], reply=first.hex())
+    for name, apdu, sw in (
+        ("no command", b"\x00\xca\x01", c.SW_LENGTH),
+        ("chained", b"\x10" + title[1:], c.SW_CLA),
+        ("another channel", b"\x01" + title[1:], c.SW_CLA),
+        ("select", c.command(c.INS_SELECT, 4, 0, c.AID), c.SW_INS),
+        ("get response", c.command(c.INS_GET_RESPONSE), c.SW_INS),
+        ("general authenticate", c.command(agree, data=good), c.SW_INS),
+        ("envelope", c.command(c.INS_ENVELOPE, data=bytes(40)), c.SW_INS),
+        ("unknown", c.command(0xEE), c.SW_INS),
+        ("pay, wrong class", c.command(c.INS_PAY), c.SW_CLA),
+        ("store data", c.command(c.INS_STORE_DATA, 0x80), c.SW_CONDITIONS),
+        ("old limits", c.command(c.INS_PUT_DATA, data=net.risk().encode()), c.SW_STALE),
+    ):
+        s.sealed(f"{name}, sealed", apdu, sw)
+    s.sealed(
+        "250.00 again, sealed",
+        c.command(c.INS_PAY, data=net.request(25_000, "payment 2").encode(),
+                  cla=c.CLA_PROPRIETARY, le=65536),
+        same="250.00 out of two titles",
+    )  # fmt: skip
+    s.sealed("the title is still shown", title, reply=first.hex())
+    s.send("envelope, forged", c.INS_ENVELOPE, 0, 0, bytes(40), c.SW_CHANNEL_BROKEN)
+    s.send("the channel is closed", c.INS_ENVELOPE, 0, 0, bytes(40), c.SW_CONDITIONS)
+    s.agree("general authenticate again")
+    s.sealed("a new channel knows no PIN", title, c.SW_SECURITY)
+    s.send("envelope, too short", c.INS_ENVELOPE, 0, 0, bytes(15), c.SW_CHANNEL_BROKEN)
+    s.agree("general authenticate, third")
+    s.sealed("change PIN, sealed", c.command(
+        c.INS_CHANGE_REFERENCE_DATA, 0, c.PIN_REFERENCE,
+        encode(_PIN_TAG, _PIN) + encode(_PIN_TAG, b"9999"), le=0))  # fmt: skip
+    s.sealed("unblock, sealed", c.command(
+        c.INS_RESET_RETRY_COUNTER, 0, c.PIN_REFERENCE,
+        encode(_PUK_TAG, b"12345678") + encode(_PIN_TAG, _PIN), le=0))  # fmt: skip
+    s.sealed("unblocking began no session", title, c.SW_SECURITY)
+    s.agree("general authenticate, fourth")
+    s.select(net.header, o.LIFE_PERSONALISED)
+    s.send("select has closed it", c.INS_ENVELOPE, 0, 0, bytes(40), c.SW_CONDITIONS)
+    s.verify("verify in clear", _PIN)
+    s.agree("general authenticate, fifth")
+    s.sealed("the PIN of one is not that of the other", title, c.SW_SECURITY)
+    s.raw("but in clear it still is", title, c.SW_OK, reply=first.hex())
+    s.select(net.header, o.LIFE_PERSONALISED)
+
+
 def _fresh_title(net: Network) -> o.Title:
     return net.title("card", 200_000, 210_000, 5, expiry=T0 + 2 * YEAR)
 
@@ -481,6 +563,9 @@ def _limits(s: Script) -> None:
         "pin_free": 1_500,
     }
     risk = net.risk(sequence=2, **values)
+    s.put("risk without PIN", risk, c.SW_SECURITY)
+    s.put("truncated risk without PIN", risk.encode()[:-1], c.SW_SECURITY)
+    s.verify("verify for limits", _PIN)
     for name, sw, bad in (
         ("truncated risk", c.SW_DATA, risk.encode()[:-1]),
         ("risk of a stranger", c.SW_SIGNATURE, net.risk(sequence=2, by="stranger", **values)),
@@ -494,6 +579,7 @@ def _limits(s: Script) -> None:
     s.put("risk", risk)
     s.put("it twice", risk, c.SW_STALE)
     s.send("the new risk", c.INS_GET_DATA, c.DATA_RISK, 0, reply=risk.encode().hex())
+    s.select(net.header, o.LIFE_PERSONALISED)
     s.info(
         "the counts begin anew", counter=6, time=at, sequence=2, pin_tries=3, spent=0, payments=0
     )
@@ -506,7 +592,9 @@ def _limits(s: Script) -> None:
         "all of the total", request, net.payment(request, [(fresh, 201_500, 202_000)], counter=8)
     )
     s.refused("a fen more", net.request(1, "much", time=at), c.SW_LIMIT_CUMULATIVE)
+    s.verify("verify for limits again", _PIN)
     s.put("risk with few payments", net.risk(sequence=9, time=at, count=1, pin_free=0))
+    s.select(net.header, o.LIFE_PERSONALISED)
     request = net.request(1, "count", time=at)
     s.refused("a fen without PIN", request, c.SW_SECURITY)
     s.verify("verify", _PIN)

@@ -26,6 +26,7 @@ KINDS: dict[str, type[o.Object]] = {
     "risk parameters": o.RiskParameters,
     "void": o.Void,
     "genuine proof": o.GenuineProof,
+    "channel proof": o.ChannelProof,
     "evidence": o.Evidence,
     "payment": o.Payment,
     "pay request": o.PayRequest,
@@ -128,6 +129,7 @@ def _signed(net: Network) -> Iterator[tuple[str, str, Any]]:
 
     yield "merchant", "usual", net.void(net.first_payment.claim, "merchant")
     yield "card", "usual", net.proof("challenge")
+    yield "card", "usual", net.channel_proof()
 
 
 def _unsigned(net: Network) -> Iterator[tuple[str, o.Object]]:

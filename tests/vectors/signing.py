@@ -272,6 +272,15 @@ class Network:
         }
         return self._signed(o.GenuineProof, "card", values)
 
+    def channel_proof(self, name: str = "channel") -> o.ChannelProof:
+        """The card's proof in an agreement whose ephemeral keys are those of `host NAME` and `card NAME`."""
+        values = {
+            "host_key": Key(self.suite, f"host {name}").public,
+            "card_key": Key(self.suite, f"card {name}").public,
+            "subject": self.public("card"),
+        }
+        return self._signed(o.ChannelProof, "card", values)
+
     # What happens to coin 1 in the story that card, terminal and center vectors tell together.
 
     @cached_property

@@ -84,7 +84,7 @@ class Tap(BaseConnection):
     """A card with power on a reader. Closing it, or its fault, takes the power."""
 
     def __init__(self, content: bytearray, random: Callable[[int], bytes], fault: Fault) -> None:
-        super().__init__("card", contactless=False)
+        super().__init__("card", over_air=False)
         self._fault = fault
         self._apdus = 0
         try:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import click
 
-from chipcash import cardholder
+from chipcash import cardholder, genuine
 from chipcash.bank.issuing import IssuingLibrary
 from chipcash.bank.library import BankLibrary, Transfer
 from chipcash.center.client import CenterClient
@@ -84,7 +84,7 @@ def load(amount: int, path: str, directory: Path, url: str, wait: float) -> Repo
     """Pay AMOUNT out to the card, which first has to prove that it is one of this network."""
     with _banks(directory, url) as banks, card_at(path, wait) as card:
         trust = banks.bank.trust
-        _, certificate = cardholder.genuine(card, trust, secrets.token_bytes(16))
+        _, certificate = genuine.genuine(card, trust, secrets.token_bytes(16))
         key = certificate.subject
         with _recorded(), progress(f"Paying at {url}"):
             titles = banks.bank.withdraw(amount, key).titles

@@ -14,13 +14,13 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import takewhile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from chipcash.card import Card
     from chipcash.center.client import CenterClient
     from chipcash.trust import Trust
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
 
 EXIT_FAILED = 1
 """What has no exit code of its own, and answers that are a "no"."""
@@ -336,14 +338,22 @@ pin_option = click.option(
     "--pin", "with_pin", is_flag=True, help="Ask for the card's PIN (or take it from CHIPCASH_PIN)."
 )
 
-network_option = click.option(
-    "--network",
-    "network_file",
-    envvar="CHIPCASH_NETWORK",
-    show_envvar=True,
-    required=True,
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="The network's public file, network.ccn: what is trusted.",
+
+def _network_option(required: bool, help: str) -> Callable[[_Function], _Function]:
+    return click.option(
+        "--network",
+        "network_file",
+        envvar="CHIPCASH_NETWORK",
+        show_envvar=True,
+        required=required,
+        type=click.Path(exists=required, dir_okay=False, path_type=Path),
+        help=help,
+    )
+
+
+network_option = _network_option(True, "The network's public file, network.ccn: what is trusted.")
+card_network_option = _network_option(
+    False, "The network's public file: a PIN goes over the air to cards of this network only."
 )
 
 center_option = click.option(
@@ -393,13 +403,31 @@ def connection_at(path: str, wait: float) -> Connection:
 
 
 @contextmanager
-def card_at(path: str, wait: float, pin: str | None = None) -> Iterator[Card]:
-    """The card at a path, its application selected; with a PIN in a PIN session."""
+def card_at(
+    path: str,
+    wait: float,
+    pin: str | None = None,
+    *,
+    network: Path | None = None,
+    secret: bool = False,
+) -> Iterator[Card]:
+    """The card at a path, its application selected; with a PIN in a PIN session.
+
+    secret: a PIN or PUK will be sent to it. network: the public file of the network whose cards are trusted
+    with one over the air.
+    """
     from chipcash.card import Card
+    from chipcash.genuine import keep_secret
+    from chipcash.trust import Trust
 
     with connection_at(path, wait) as connection:
         card = Card(connection)
         card.select()
+        if secret or pin is not None:
+            trust = None
+            if network is not None and connection.over_air:  # else the file need not even be there
+                trust = Trust.load(network)
+            keep_secret(card, trust)
         if pin is not None:
             card.verify_pin(pin)
         yield card

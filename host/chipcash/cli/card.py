@@ -14,6 +14,7 @@ from chipcash.cli.base import (
     Report,
     ask_pin,
     card_at,
+    card_network_option,
     card_path,
     center_at,
     center_option,
@@ -49,11 +50,12 @@ def command() -> None:
 @command.command("info")
 @card_path
 @pin_option
+@card_network_option
 @wait_option
-def info(path: str, with_pin: bool, wait: float) -> Report:
+def info(path: str, with_pin: bool, network_file: Path | None, wait: float) -> Report:
     """What a card is: life, key, certificate, limits; its balance only with the PIN."""
     pin = ask_pin() if with_pin else None
-    with card_at(path, wait, pin) as card:
+    with card_at(path, wait, pin, network=network_file) as card:
         found = card.info()
         personal = found.lifecycle == o.LIFE_PERSONALISED
         certificate = card.certificate() if personal else None
@@ -95,10 +97,11 @@ def info(path: str, with_pin: bool, wait: float) -> Report:
 
 @command.command("titles")
 @card_path
+@card_network_option
 @wait_option
-def titles(path: str, wait: float) -> Report:
+def titles(path: str, network_file: Path | None, wait: float) -> Report:
     """The money on a card, title by title. Asks for the PIN."""
-    with card_at(path, wait, ask_pin()) as card:
+    with card_at(path, wait, ask_pin(), network=network_file) as card:
         records = list(card.titles())
     found = [
         {
@@ -123,10 +126,11 @@ def titles(path: str, wait: float) -> Report:
 
 @command.command("log")
 @card_path
+@card_network_option
 @wait_option
-def log(path: str, wait: float) -> Report:
+def log(path: str, network_file: Path | None, wait: float) -> Report:
     """The last payments that a card remembers, the last one first. Asks for the PIN."""
-    with card_at(path, wait, ask_pin()) as card:
+    with card_at(path, wait, ask_pin(), network=network_file) as card:
         claims = [payment.claim for payment in card.payments()]
     found = [
         {
@@ -152,7 +156,7 @@ def log(path: str, wait: float) -> Report:
 @wait_option
 def check(path: str, network_file: Path, wait: float) -> Report:
     """Have a card prove that it is a certified card of this network."""
-    from chipcash.cardholder import genuine
+    from chipcash.genuine import genuine
 
     trust = Trust.load(network_file)
     with card_at(path, wait) as card:
@@ -174,16 +178,16 @@ def check(path: str, network_file: Path, wait: float) -> Report:
 @pin_option
 @wait_option
 def sync(path: str, network_file: Path, url: str, with_pin: bool, wait: float) -> Report:
-    """Synchronise a card: renew its limits, bring the money that is its own.
+    """Synchronise a card: bring the money that is its own, and with the PIN renew its limits.
 
-    With the PIN, also what its last payments left with terminals that never deposited it.
+    With the PIN also what its last payments left with terminals that never deposited it.
     """
     from chipcash.cardholder import synchronise
     from chipcash.center.errors import CenterRefused
 
     trust = Trust.load(network_file)
     pin = ask_pin() if with_pin else None
-    with card_at(path, wait, pin) as card, center_at(url, trust) as center:
+    with card_at(path, wait, pin, network=network_file) as card, center_at(url, trust) as center:
         with progress(f"Synchronising with {url}"):
             done = synchronise(card, center, trust)
         balance = card.info().balance
@@ -207,14 +211,15 @@ def sync(path: str, network_file: Path, url: str, with_pin: bool, wait: float) -
         lines.append(
             f"{done.left} more titles found no room on the card: spend, then synchronise again."
         )
-    lines.append(
-        "Its limits are renewed."
-        if done.limits_renewed
-        else f"Its limits are not renewed: {done.refused}"
-    )
+    if done.limits_renewed:
+        lines.append("Its limits are renewed.")
+    elif done.refused:
+        lines.append(f"Its limits are not renewed: {done.refused}")
+    else:
+        lines.append("Its limits are renewed with the PIN only: add --pin.")
     if balance is not None:
         lines.append(f"Its balance is {yuan(balance)} yuan.")
-    return Report(data, lines, exit_code=0 if done.limits_renewed else CenterRefused.exit_code)
+    return Report(data, lines, exit_code=CenterRefused.exit_code if done.refused else 0)
 
 
 @command.command("personalise")
@@ -274,24 +279,26 @@ def personalise_card(
 
 @command.command("change-pin")
 @card_path
+@card_network_option
 @wait_option
-def change_pin(path: str, wait: float) -> Report:
+def change_pin(path: str, network_file: Path | None, wait: float) -> Report:
     """Change a card's PIN (for scripts: CHIPCASH_PIN and CHIPCASH_NEW_PIN)."""
     old = ask_pin()
     new = ask_pin("new PIN", "CHIPCASH_NEW_PIN", new=True)
-    with card_at(path, wait) as card:
+    with card_at(path, wait, network=network_file, secret=True) as card:
         card.change_pin(old, new)
     return Report({"changed": True}, ["The PIN is changed."])
 
 
 @command.command("unblock")
 @card_path
+@card_network_option
 @wait_option
-def unblock(path: str, wait: float) -> Report:
+def unblock(path: str, network_file: Path | None, wait: float) -> Report:
     """Set a new PIN with the PUK (for scripts: CHIPCASH_PUK and CHIPCASH_NEW_PIN)."""
     puk = ask_pin("PUK", "CHIPCASH_PUK", digits=_PUK)
     new = ask_pin("new PIN", "CHIPCASH_NEW_PIN", new=True)
-    with card_at(path, wait) as card:
+    with card_at(path, wait, network=network_file, secret=True) as card:
         card.unblock_pin(puk, new)
     return Report({"unblocked": True}, ["The new PIN is set."])
 

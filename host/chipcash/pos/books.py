@@ -27,6 +27,7 @@ from chipcash.card import Card, CardError, CardReplyError
 from chipcash.clock import DAY, Clock, system_clock
 from chipcash.database import Row
 from chipcash.errors import ChipcashError, LinkLostError
+from chipcash.genuine import verify_pin
 from chipcash.pos import model as m
 from chipcash.pos.errors import (
     AnotherCard,
@@ -245,7 +246,7 @@ class Pos:
 
         An OPEN request of the same amount, whose answer was lost, is repeated instead of charging again;
         fresh=True charges anew all the same (another customer). pin: for amounts above the card's free
-        limit, over contact only; ask for it when PinError says so.
+        limit; ask for it when PinError says so.
 
         Raises PosError or CardError (nothing was paid), Refusal (the answer is not accepted), AnswerLost
         (the card may have paid: charge or retry with the same card, or give up), AnotherCard.
@@ -385,7 +386,7 @@ class Pos:
                 card_network=header[:4].hex(),
             )
         if pin is not None:
-            card.verify_pin(pin)
+            verify_pin(card, pin, self.trust)
 
     def _take(
         self, request: o.PayRequest, answer: bytes, policy: Policy, blacklist: Blacklist

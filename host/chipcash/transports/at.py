@@ -65,7 +65,7 @@ class AtConnection(BaseConnection):
     """A session with a SIM's application. Make it with open_modem(). channel: None for the basic one."""
 
     def __init__(self, modem: _Modem, channel: int | None, path: str) -> None:
-        super().__init__(path, contactless=False)
+        super().__init__(path, over_air=False)
         self._modem: _Modem | None = modem
         self.channel = channel
 

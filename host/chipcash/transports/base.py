@@ -28,7 +28,7 @@ class Connection(Protocol):
     """An open session with one card, by whatever path.
 
     path: how the user would name this very connection, for messages.
-    contactless: True where the card hangs in a field (ISO/IEC 14443) and may leave any time.
+    over_air: True where the bytes travel by radio (ISO/IEC 14443, Bluetooth), so that others may hear them.
     """
 
     @property
@@ -36,8 +36,8 @@ class Connection(Protocol):
         """How the user would name this very connection."""
 
     @property
-    def contactless(self) -> bool:
-        """True where the card hangs in a field (ISO/IEC 14443)."""
+    def over_air(self) -> bool:
+        """True where the bytes travel by radio."""
 
     def transceive(self, apdu: bytes) -> bytes:
         """Send one command APDU, short or extended; return the answer with its status word.
@@ -65,9 +65,9 @@ class BaseConnection(ABC):
     A transport implements `_transceive` and `close`.
     """
 
-    def __init__(self, path: str, *, contactless: bool) -> None:
+    def __init__(self, path: str, *, over_air: bool) -> None:
         self._path = path
-        self._contactless = contactless
+        self._over_air = over_air
         self._log = logging.getLogger(type(self).__module__)
 
     @property
@@ -76,9 +76,9 @@ class BaseConnection(ABC):
         return self._path
 
     @property
-    def contactless(self) -> bool:
-        """True where the card hangs in a field (ISO/IEC 14443)."""
-        return self._contactless
+    def over_air(self) -> bool:
+        """True where the bytes travel by radio."""
+        return self._over_air
 
     def transceive(self, apdu: bytes) -> bytes:
         """Send one command APDU, return the answer with its status word; see Connection."""

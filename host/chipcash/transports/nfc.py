@@ -24,7 +24,7 @@ class NfcConnection(BaseConnection):
     """A session with the card in a reader's field. Make it with open_reader()."""
 
     def __init__(self, reader: Any, tag: Any, path: str) -> None:
-        super().__init__(path, contactless=True)
+        super().__init__(path, over_air=True)
         self._reader = reader
         self._tag = tag
 

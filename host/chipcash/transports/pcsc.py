@@ -139,7 +139,7 @@ class PcscConnection(BaseConnection):
             scard.SCardDisconnect(card, scard.SCARD_RESET_CARD)
             raise
         self.atr = bytes(byte & 0xFF for byte in atr)
-        super().__init__(f"pcsc:{reader}", contactless=is_contactless(self.atr))
+        super().__init__(f"pcsc:{reader}", over_air=is_contactless(self.atr))
 
     def _transceive(self, apdu: bytes) -> bytes:
         if self._card is None:

@@ -21,7 +21,7 @@ class SdConnection(BaseConnection):
     """A session with the card through its file. Make it with open_card()."""
 
     def __init__(self, file: Path, path: str) -> None:
-        super().__init__(path, contactless=False)
+        super().__init__(path, over_air=False)
         # Another number than any that lies in the file from before.
         self._number = int.from_bytes(os.urandom(4), "big")
         self._path_of_file = file

@@ -26,7 +26,7 @@ class SerialConnection(BaseConnection):
     """A session with the card on a serial line. Make it with open_line()."""
 
     def __init__(self, line: Any, device: str) -> None:
-        super().__init__(f"serial:{device}", contactless=False)
+        super().__init__(f"serial:{device}", over_air=False)
         self._line = line
         self._lost = failures()
         self._reader = framing.Reader()

@@ -25,7 +25,7 @@ class SimConnection(BaseConnection):
     """A session with an emulated card that has power; closing it takes the power."""
 
     def __init__(self, card: Card, path: str) -> None:
-        super().__init__(path, contactless=card.contactless)
+        super().__init__(path, over_air=card.contactless)
         self._card = card
 
     def _transceive(self, apdu: bytes) -> bytes:

@@ -50,7 +50,7 @@ def test_payment(attach: Attach, tmp_path: Path, runtime: str, link: str) -> Non
     net = Network()
     public = make_card(tmp_path / "card", net)
     with open_path(attach(emulator.Card(tmp_path / "card", runtime), link), wait=5) as opened:
-        assert isinstance(opened, pcsc.PcscConnection) and not opened.contactless
+        assert isinstance(opened, pcsc.PcscConnection) and not opened.over_air
         assert opened.protocol == LINKS[link]
         card = Card(opened, extended=link == "ccid")
         card.select()

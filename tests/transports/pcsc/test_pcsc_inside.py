@@ -28,7 +28,7 @@ def test_connect_by_name_part_and_first(insert: Callable, session: Session) -> N
     for path in ("pcsc:", "pcsc:CHIPCASH 2 00 00", f"pcsc:{session.readers[1]}"):
         with open_path(path, wait=5) as card:
             assert card.path == f"pcsc:{session.readers[1]}"
-            assert not card.contactless
+            assert not card.over_air
             assert card.transceive(ECHO + b"\x00") == ECHO + b"\x00\x90\x00"
             assert card.transceive(b"\x00\xa4\x04\x00\x00") == b"\x6a\x82"
 
@@ -55,7 +55,7 @@ def test_contactless_is_told_by_the_atr(insert: Callable) -> None:
     insert(atr=CONTACTLESS)
     with open_path("pcsc:", wait=5) as card:
         assert isinstance(card, pcsc.PcscConnection)
-        assert card.contactless and card.protocol == "T=1"
+        assert card.over_air and card.protocol == "T=1"
         assert card.atr == bytes.fromhex(CONTACTLESS)
 
 
@@ -67,7 +67,7 @@ def test_two_readers_at_once(insert: Callable, session: Session) -> None:
         for n in range(50):
             assert first.transceive(ECHO + bytes([n])) == ECHO + bytes([n]) + b"\x90\x00"
             assert second.transceive(b"\x00\xb0\x00\x00\x01") == b"\x00\x90\x00"
-        assert (first.contactless, second.contactless) == (False, True)
+        assert (first.over_air, second.over_air) == (False, True)
 
 
 def test_no_card(session: Session) -> None:
