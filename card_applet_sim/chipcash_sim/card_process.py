@@ -1,15 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """The card as a process of its own, under CPython or MicroPython: the applet behind its links. Portable.
 
-    card_process.py IMAGE LINK=HOST:PORT... [contactless] [echo] [pace=N] [cut_write=N] [half] [cut_before=N]
-                    [cut_after=N]
+    card_process.py IMAGE LINK=HOST:PORT... [contactless] [echo] [pace=N] [confirm_above=N] [cut_write=N]
+                    [half] [cut_before=N] [cut_after=N]
 
 It connects each link to a socket of the emulator (chipcash_sim.plug), which is the link's medium; `vpcd`
 may be the real vpcd as well. contactless: what comes over vpcd counts as over the air. echo: answer each
 command APDU with itself, to measure a link alone. pace: microseconds that each step of long work takes
-longer, to be as slow as a board. cut_write: power fails at the n-th flash write; cut_before, cut_after:
-before or after the n-th APDU is processed, with no answer. The process ends when the power does, or when a
-link's other end is closed."""
+longer, to be as slow as a board. confirm_above: fen above which the holder of a card with a panel (link
+`panel`) has to confirm, by default for each payment. cut_write: power fails at the n-th flash write;
+cut_before, cut_after: before or after the n-th APDU is processed, with no answer. The process ends when the
+power does, or when a link's other end is closed."""
 
 import os
 import select
@@ -22,6 +23,10 @@ from chipcash_card.applet import Applet
 from chipcash_card.session import Session
 from chipcash_links.link import Link
 from chipcash_sim.image import FileFlash, PowerCut
+from chipcash_wire.compat import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from chipcash_panel.panel import Panel
 
 ATR_CONTACT = b"\x3b\x80\x01\x81"
 """ISO/IEC 7816-3: T=1, no historical bytes, check byte."""
@@ -32,6 +37,7 @@ _TCP = 6
 _NODELAY = 1
 _QUICKACK = 12
 _IDLE_MS = 20
+_TICK_MS = 200  # how often an idle panel is told that time passes
 
 
 class Ended(Exception):
@@ -79,7 +85,9 @@ class Plugged:
 
 
 class Chip:
-    """What has power or has not: the applet over its flash, with the faults of the command line."""
+    """What has power or has not: the applet over its flash, with the faults of the command line.
+
+    panel: screen and buttons, on a card that has them; a battery keeps them on."""
 
     def __init__(self, device, options: "dict[str, str]") -> None:  # type: ignore[no-untyped-def]
         self._device = device
@@ -88,11 +96,15 @@ class Chip:
         self._cut_after = int(options.get("cut_after", "0"))
         self._apdus = 0
         self._applet: "Applet | None" = None
+        self.panel: "Panel | None" = None
 
     def power_on(self) -> Applet:
         """The applet, started if it is not running."""
         if self._applet is None:
+            # PANEL: the applet gets self.panel here; until it does, the card shows that it cannot pay.
             self._applet = Applet(self._device, os.urandom)
+            if self.panel is not None:
+                self.panel.balance(None, 0)
         return self._applet
 
     def power_off(self) -> None:
@@ -102,6 +114,11 @@ class Chip:
     def idle(self) -> bool:
         """Let the applet do some idle work; False when there is none."""
         return self._applet is not None and self._applet.idle()
+
+    def tick(self) -> None:
+        """Let the panel draw, and end what has had its time."""
+        if self.panel is not None:
+            self.panel.tick()
 
     def process(self, interface: "Interface", apdu: bytes) -> bytes:
         """Answer one command APDU of an interface. Raises PowerCut."""
@@ -165,11 +182,32 @@ class Vpcd(Link):
             self.reset()
 
 
-def plug_in(name: str, where: str, chip: Chip, contactless: bool) -> Link:
+class Front(Link):
+    """The card's screen and buttons: pictures to whoever looks at it, one byte for each press from there."""
+
+    def __init__(self, session: Interface, port: Plugged, confirm_above: int) -> None:
+        from chipcash_panel.panel import Panel
+
+        Link.__init__(self, session, port)
+        self._panel = session.chip.panel = Panel(confirm_above, port.send)
+
+    def take(self, data: bytes) -> None:
+        """Buttons were pressed."""
+        for button in data:
+            self._panel.press(button)
+
+    def reset(self) -> None:
+        """Nobody looks at it any more: nothing to do."""
+
+
+def plug_in(name: str, where: str, chip: Chip, options: "dict[str, str]") -> Link:
     """The link of that name, connected. Modules are imported for it alone: a card has few links."""
     host, _, number = where.rpartition(":")
     port = Plugged(host, int(number))
+    if name == "panel":
+        return Front(Interface(chip, False), port, int(options.get("confirm_above", "0")))
     if name == "vpcd":
+        contactless = "contactless" in options
         atr = ATR_CONTACTLESS if contactless else ATR_CONTACT
         return Vpcd(Interface(chip, contactless), port, atr)
     if name == "sd":
@@ -215,9 +253,11 @@ def serve(links: "list[Link]", chip: Chip, pace: int) -> None:
     busy.attend(working)
     while True:
         ready = poll.poll(_IDLE_MS)
+        if not ready:
+            chip.tick()
         while not ready and chip.idle():
             ready = poll.poll(0)
-        for entry in ready or poll.poll(-1):
+        for entry in ready or poll.poll(-1 if chip.panel is None else _TICK_MS):
             where = entry[0]  # MicroPython gives the socket itself
             current = by_number[where if isinstance(where, int) else where.fileno()]
             data = current.port.receive()
@@ -242,7 +282,7 @@ def main(arguments: "list[str]") -> None:
     device = FileFlash(image, None if cut is None else int(cut), "half" in options)
     chip = Chip(device, options)
     try:
-        links = [plug_in(name, where, chip, "contactless" in options) for name, where in plugs]
+        links = [plug_in(name, where, chip, options) for name, where in plugs]
     except OSError as error:
         print("card: nothing to plug into:", plugs, error, file=sys.stderr)
         sys.exit(1)

@@ -37,10 +37,11 @@ class Card:
     runtime: "inprocess" (fastest), "cpython" or "micropython" (a process each; heap is that of the
     latter). contactless: the applet is told that commands come over the air. pace: microseconds that each
     step of long work takes longer, to be as slow as a board (a card process only). echo: a card process
-    answers each command APDU with itself, to measure a link alone. Faults, counted from power_on():
-    cut_write=n fails the power at the n-th flash write (from 0), half=True leaves that write half done;
-    cut_before=n and cut_after=n fail it before or after the n-th APDU (from 1) is processed, unanswered. A
-    fault stays set for the next power_on(); clear it with faults()."""
+    answers each command APDU with itself, to measure a link alone. confirm_above: fen above which the holder
+    of a card with a panel (link `panel`) has to confirm. Faults, counted from power_on(): cut_write=n fails
+    the power at the n-th flash write (from 0), half=True leaves that write half done; cut_before=n and
+    cut_after=n fail it before or after the n-th APDU (from 1) is processed, unanswered. A fault stays set for
+    the next power_on(); clear it with faults()."""
 
     def __init__(
         self,
@@ -54,6 +55,7 @@ class Card:
         heap: str = runtimes.HEAP,
         pace: int = 0,
         echo: bool = False,
+        confirm_above: int = 0,
     ) -> None:
         if runtime not in RUNTIMES:
             raise ValueError(f"runtime {runtime!r} is none of {', '.join(RUNTIMES)}")
@@ -63,6 +65,7 @@ class Card:
         self.heap = heap
         self.pace = pace
         self.echo = echo
+        self.confirm_above = confirm_above
         self.faults(cut_write=cut_write, half=half, cut_before=cut_before, cut_after=cut_after)
         self._applet: Applet | None = None
         self._session: Session | None = None
@@ -192,6 +195,7 @@ class Card:
             arguments.append(f"cut_write={self._cut_write}")
         for name, value in (
             ("pace", self.pace),
+            ("confirm_above", self.confirm_above),
             ("cut_before", self._cut_before),
             ("cut_after", self._cut_after),
         ):

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from chipcash_sim.emulator import Card
+from chipcash_sim.hardware.panel import FrontPanel
 from chipcash_sim.hardware.pn532 import Pn532
 from chipcash_sim.hardware.pty import PtyLine
 from chipcash_sim.hardware.sdcard import SdCard
@@ -89,7 +90,10 @@ def make(name: str, where: str = "") -> Place:
     return _MAKERS[name](where)
 
 
-def put(card: Card, *places: Place) -> None:
-    """Put a card in all of these places at once: one chip, several links. Raises CardRemoved,
-    RuntimeMissing."""
-    card.plug_in(**{place.link: place.plug for place in places})
+def put(card: Card, *places: Place, front: FrontPanel | None = None) -> None:
+    """Put a card in all of these places at once: one chip, several links. front: its screen and buttons, if
+    it has any. Raises CardRemoved, RuntimeMissing."""
+    plugs = {place.link: place.plug for place in places}
+    if front is not None:
+        plugs["panel"] = front.plug
+    card.plug_in(**plugs)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import chipcash_card
 import chipcash_links
+import chipcash_panel
 import chipcash_sim
 import chipcash_wire
 
@@ -45,6 +46,7 @@ def sources() -> list[tuple[str, Path]]:
         (chipcash_wire, None),
         (chipcash_card, None),
         (chipcash_links, None),
+        (chipcash_panel, None),
         (chipcash_sim, _SIM_FILES),
     )
     for package, names in packages:

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -16,6 +18,8 @@ from chipcash.cli.base import EXIT_FAILED, Group, Report, progress, until_ended
 from chipcash.errors import ChipcashError, TransportError
 from chipcash.transports import pcsc
 from chipcash_sim import emulator, forms, pcscd, places
+from chipcash_sim.hardware import panel
+from chipcash_sim.plug import CardGone
 
 _runtime_option = click.option(
     "--runtime",
@@ -79,7 +83,12 @@ def clone(image: Path, copy: Path) -> Report:
 @click.option(
     "--form",
     type=click.Choice(list(forms.FORMS)),
-    help="Put it behind the links of this form of the hardware wallet.",
+    help="Put it behind the links of this form of the hardware wallet, with its screen and buttons.",
+)
+@click.option(
+    "--screen",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Keep a PNG picture of the card's screen here (a form that has one).",
 )
 @click.option("--host", default="127.0.0.1", show_default=True, help="Where the virtual reader is.")
 @click.option(
@@ -94,6 +103,7 @@ def run(
     runtime: str,
     links: tuple[str, ...],
     form: str | None,
+    screen: Path | None,
     host: str,
     port: int,
     contactless: bool,
@@ -104,7 +114,13 @@ def run(
     """Put a card into a running virtual reader (vpcd), or behind other links, until Ctrl-C or a power cut.
 
     Example: chipcash sim run a.img --link serial=a.tty, and elsewhere chipcash card info serial:a.tty
+
+    Of a card with buttons, a line `confirm` or `refuse` on standard input presses one.
     """
+    profile = forms.FORMS[form] if form is not None else None
+    shows = profile is not None and profile.display is not None
+    if screen is not None and not shows:
+        raise click.UsageError("--screen needs a --form that has a screen: visual-bluetooth.")
     card = emulator.Card(
         image,
         runtime,
@@ -112,11 +128,12 @@ def run(
         cut_write=cut_write,
         cut_before=cut_before,
         cut_after=cut_after,
+        confirm_above=(profile.confirm_above or 0) if profile is not None else 0,
     )
-    if form is not None:
-        links = links or forms.FORMS[form].places
+    if profile is not None:
+        links = links or profile.places
     if links:
-        return _run_behind(card, links)
+        return _run_behind(card, links, shows, screen)
     faulty = cut_write is not None or cut_before or cut_after
     # Only a reader of this machine can be one that its PC/SC shows.
     others = _occupied() if host in _HERE else None
@@ -147,9 +164,13 @@ def run(
     return Report({"image": str(image), "reader": shown, "ended": reason}, [f"{image}: {reason}"])
 
 
-def _run_behind(card: emulator.Card, links: tuple[str, ...]) -> Report:
-    """Run a card behind these links until it ends or is ended."""
+def _run_behind(
+    card: emulator.Card, links: tuple[str, ...], shows: bool, screen: Path | None
+) -> Report:
+    """Run a card behind these links until it ends or is ended. shows: it has a screen and buttons; screen:
+    file for its picture."""
     made: list[places.Place] = []
+    front: panel.FrontPanel | None = None
     reason = "removed"
     try:
         with until_ended():
@@ -158,11 +179,17 @@ def _run_behind(card: emulator.Card, links: tuple[str, ...]) -> Report:
                 if kind not in places.NAMES:
                     raise click.UsageError(f"--link {link}: write one of {', '.join(places.NAMES)}")
                 made.append(places.make(kind, where))
-            places.put(card, *made)
+            if shows:
+                front = panel.FrontPanel()
+            places.put(card, *made, front=front)
             paths = ", ".join(place.path for place in made)
+            buttons = f" Its buttons: {', '.join(panel.BUTTONS)}." if front is not None else ""
             click.echo(
-                f"{card.image} is at {paths} ({card.runtime}). Ctrl-C takes it out.", err=True
+                f"{card.image} is at {paths} ({card.runtime}). Ctrl-C takes it out.{buttons}",
+                err=True,
             )
+            if front is not None:
+                _attend(card, front, screen)
             while card.alive:
                 time.sleep(_LOOK_S)
             reason = "the power was cut"
@@ -172,10 +199,54 @@ def _run_behind(card: emulator.Card, links: tuple[str, ...]) -> Report:
         card.remove()
         for place in made:
             place.close()
+        if front is not None:
+            front.close()
     return Report(
         {"image": str(card.image), "paths": [place.path for place in made], "ended": reason},
         [f"{card.image}: {reason}"],
     )
+
+
+def _attend(card: emulator.Card, front: panel.FrontPanel, screen: Path | None) -> None:
+    """Until the card ends: draw its screen, and press what standard input names. Raises SimError."""
+    keys = [] if sys.stdin is None else [sys.stdin.fileno()]
+    typed = b""
+    drawn = None
+    while card.alive:
+        if screen is not None and front.frame != drawn:
+            drawn = front.frame
+            _draw(drawn, screen)
+        if not select.select(keys, [], [], _LOOK_S)[0]:
+            continue
+        data = os.read(keys[0], 1024)
+        if not data:
+            keys = []  # closed; select() only waits from now on
+        *lines, typed = (typed + data).split(b"\n")
+        for line in lines:
+            button = line.decode(errors="replace").strip()
+            if button in panel.BUTTONS:
+                with contextlib.suppress(CardGone):  # it ends just now
+                    front.press(button)
+            elif button:
+                click.echo(f"No such button. There are: {', '.join(panel.BUTTONS)}", err=True)
+
+
+def _draw(frame: bytes, screen: Path) -> None:
+    """Write a picture, at once and whole, for whoever watches the file. Raises SimError."""
+    part = screen.with_name(screen.name + ".part")
+    try:
+        part.write_bytes(panel.png(frame))
+        part.replace(screen)
+    except ImportError:
+        raise SimError(
+            "The card's screen cannot be drawn: Pillow is not installed. No money is concerned.",
+            hint="Run: pip install pillow",
+        ) from None
+    except OSError as error:
+        raise SimError(
+            f"The card's screen cannot be written to {screen}: {error.strerror}.",
+            hint="Choose a file in a folder that you may write to.",
+        ) from None
 
 
 @command.command("exec", context_settings={"ignore_unknown_options": True})
