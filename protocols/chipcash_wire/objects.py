@@ -480,6 +480,21 @@ class PayRequest(Object):
             raise WireError("amount is zero")
 
 
+class Bill(Object):
+    """A pay request shown to the payer's own device: payable until expiry, by subject's card if named."""
+
+    TAG = 0xF4
+    FIELDS = ("request=", "expiry", "subject?")
+    MANY = {"request": (PayRequest, 1, 1)}
+    request: PayRequest
+    expiry: int
+    subject: bytes | None = None
+
+    def check(self) -> None:
+        if self.expiry <= self.request.time:
+            raise WireError("expires before it begins")
+
+
 class Deposit(Object):
     """Claims on their way to the center. nonce: a fresh id, so that a repetition is recognised."""
 

@@ -214,6 +214,16 @@ def a_request(big: bool) -> o.PayRequest:
     )  # fmt: skip
 
 
+def a_bill(big: bool) -> o.Bill:
+    request = a_request(big)
+    values = {**request.__dict__, "time": request.time - big}
+    return o.Bill(
+        request=o.PayRequest(**values),
+        expiry=o.MAX_TIME if big else 1,
+        subject=K if big else None,
+    )
+
+
 def a_personalisation(big: bool) -> o.Personalisation:
     return o.Personalisation(
         center_key=K, certification_key=K, pin=b"1" * (c.PIN_MAX if big else c.PIN_MIN),
@@ -227,6 +237,7 @@ def test_sizes() -> None:
         "certificate of a card": a_certificate,
         "risk parameters": a_risk,
         "pay request": a_request,
+        "bill": a_bill,
         "claim of one title": lambda big: a_claim(1, big),
         "claim of eight titles": lambda big: a_claim(o.MAX_INPUTS, big),
         "payment of one title": lambda big: a_payment(1, big),

@@ -385,6 +385,15 @@ def _payment(net: Network, tree: Node) -> Spoilt:
     yield "titles in another order", "two titles exchanged", swapped
 
 
+def _bill(net: Network, tree: Node) -> Spoilt:
+    time = net.request(1_200, "payment 1").time
+    yield "expires before it begins", "at once", tree.set("expiry", _uint(time))
+    yield "expires before it begins", "the second before", tree.set("expiry", _uint(time - 1))
+    free = tree.put(0, tree.nodes[0].set("amount", b"\x00"))
+    yield "field inside is bad", "pay request of nothing", free
+    yield "too many", "two pay requests", tree.put(0, tree.nodes[0], tree.nodes[0])
+
+
 def _deposit(net: Network, tree: Node) -> Spoilt:
     claim = tree.nodes[-1]
     wrong = claim.set("amount", _uint(1))
@@ -463,6 +472,7 @@ _RULES = {
     "claim": _claim,
     "payment": _payment,
     "deposit": _deposit,
+    "bill": _bill,
     "outcome": _outcome,
     "result": _result,
     "receipt": _receipt,

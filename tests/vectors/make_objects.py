@@ -35,6 +35,7 @@ KINDS: dict[str, type[o.Object]] = {
     "application info": o.ApplicationInfo,
     "card info": o.CardInfo,
     "title record": o.TitleRecord,
+    "bill": o.Bill,
 }
 """Names as in protocols/spec/objects.md, and the classes."""
 NAMES = {cls: name for name, cls in KINDS.items()}
@@ -190,6 +191,17 @@ def _unsigned(net: Network) -> Iterator[tuple[str, o.Object]]:
         ),
     )  # fmt: skip
     yield "usual", o.TitleRecord(title=net.small_title, lo=6_200)
+    yield from bills(net)
+
+
+def bills(net: Network) -> Iterator[tuple[str, o.Bill]]:
+    """Name, bill."""
+    request = net.request(1_200, "payment 1")
+    yield "usual", o.Bill(request=request, expiry=request.time + 300)
+    card = net.public("card")
+    yield "for one card", o.Bill(request=request, expiry=request.time + 300, subject=card)
+    largest = net.request(o.MAX_AMOUNT, "largest", time=o.MAX_TIME - 1)
+    yield "largest numbers", o.Bill(request=largest, expiry=o.MAX_TIME, subject=card)
 
 
 def _widest_claim(net: Network) -> o.Claim:

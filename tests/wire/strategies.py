@@ -63,6 +63,10 @@ def _obey(draw: st.DrawFn, cls: type[o.Object], values: dict[str, Any]) -> None:
     """Make drawn values keep the rules between fields."""
     if cls in (o.Coin, o.PayRequest):
         values["amount"] = max(1, values["amount"])
+    elif cls is o.Bill:
+        values["expiry"] = o.MAX_TIME
+        late = min(values["request"].time, o.MAX_TIME - 1)
+        values["request"] = o.PayRequest(**{**values["request"].__dict__, "time": late})
     elif cls in (o.Title, o.Input, o.Outcome):
         _interval(draw, values)
         if cls is o.Title:

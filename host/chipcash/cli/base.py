@@ -321,6 +321,19 @@ def ask_pin(
     return code
 
 
+@contextmanager
+def pin_hint(with_pin: bool) -> Iterator[None]:
+    """Add to a card's wish for its PIN how this command line gives it."""
+    from chipcash.card import PinError
+
+    try:
+        yield
+    except PinError as error:
+        if error.sw == c.SW_SECURITY and not with_pin:
+            error.hint += " With --pin you are asked for it."
+        raise
+
+
 # Options that several commands have -------------------------------------------------------------------
 
 card_path = click.argument("path", envvar="CHIPCASH_CARD", default="pcsc:", metavar="[CARD]")

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from chipcash.cli.base import (
+    EXIT_FAILED,
     Group,
     Report,
     ask_pin,
@@ -20,6 +21,7 @@ from chipcash.cli.base import (
     center_option,
     home_option,
     network_option,
+    pin_hint,
     pin_option,
     progress,
     table,
@@ -27,6 +29,7 @@ from chipcash.cli.base import (
     when,
     yuan,
 )
+from chipcash.cli.codes import payee_id, picture_option, scanned, shown
 from chipcash.clock import system_clock
 from chipcash.errors import LinkLostError
 from chipcash.trust import Trust, object_id
@@ -40,7 +43,7 @@ _PUK = (c.PUK_SIZE, c.PUK_SIZE)
 
 @click.group("card", cls=Group)
 def command() -> None:
-    """Cards: look at one, synchronise it, personalise it.
+    """Cards: look at one, synchronise it, personalise it, pay bills with it.
 
     CARD is a path: `pcsc:` the first reader with a card, `pcsc:NAME` that reader, `sim:IMAGE` an emulated
     card. Without it, that of CHIPCASH_CARD, or `pcsc:`.
@@ -220,6 +223,81 @@ def sync(path: str, network_file: Path, url: str, with_pin: bool, wait: float) -
     if balance is not None:
         lines.append(f"Its balance is {yuan(balance)} yuan.")
     return Report(data, lines, exit_code=CenterRefused.exit_code if done.refused else 0)
+
+
+@command.command("present")
+@card_path
+@picture_option
+@wait_option
+def present(path: str, picture: Path | None, wait: float) -> Report:
+    """Show a card's certificate as a QR code, so that a till can make a bill for this card alone."""
+    with card_at(path, wait) as card:
+        certificate = card.certificate()
+    report = Report(
+        _certificate(certificate),
+        ["Show this to the till (chipcash pos request --payer). It pays nothing."],
+    )
+    return shown(report, certificate, picture)
+
+
+@command.command("answer")
+@click.argument("text", metavar="TEXT")
+@card_path
+@click.option("--yes", is_flag=True, help="Pay without asking.")
+@pin_option
+@picture_option
+@wait_option
+def answer(
+    text: str, path: str, yes: bool, with_pin: bool, picture: Path | None, wait: float
+) -> Report:
+    """Pay the bill in the QR code that a till shows; shows the code that the till has to scan.
+
+    TEXT: what a scanner read from the till, or - for a line of standard input. Given again before the bill
+    expires, it shows the same payment again and pays nothing twice; later, with --pin, what the card's log
+    still has.
+    """
+    from chipcash.payer import answer as pay
+
+    bill = scanned((text,), o.Bill)
+    request = bill.request
+    payee = payee_id(request)
+    if not yes:
+        late = system_clock() > bill.expiry
+        for line in table(
+            [
+                ("amount", f"{yuan(request.amount)} yuan"),
+                ("payee", f"{payee}, which the till has to show too"),
+                ("made", when(request.time)),
+                (
+                    "payable until",
+                    when(bill.expiry) + (", which has passed" if late else ""),
+                ),
+            ]
+        ):
+            click.echo(line, err=True)
+        if not click.confirm("Pay it?", err=True):
+            return Report(
+                {"paid": False}, ["Nothing was paid: no card was asked."], exit_code=EXIT_FAILED
+            )
+    pin = ask_pin() if with_pin else None
+    with card_at(path, wait, pin) as card, pin_hint(with_pin):
+        payment = pay(card, bill, system_clock())
+    claim = payment.claim
+    data = {
+        "paid": True,
+        "amount_fen": claim.amount,
+        "payee": claim.payee.hex(),
+        "payee_id": payee.replace(" ", ""),
+        "nonce": claim.nonce.hex(),
+        "claim_id": object_id(claim).hex(),
+        "time": claim.time,
+        "deadline": claim.deadline,
+    }
+    lines = [
+        f"The card paid {yuan(claim.amount)} yuan to {payee}.",
+        "Show this to the till, every part of it; only the till says whether it is accepted.",
+    ]
+    return shown(Report(data, lines), payment, picture)
 
 
 @command.command("personalise")

@@ -11,7 +11,6 @@ from typing import Any
 
 import click
 
-from chipcash.card import PinError
 from chipcash.center.errors import CenterUnreachable
 from chipcash.cli.base import (
     KEY,
@@ -25,14 +24,17 @@ from chipcash.cli.base import (
     center_option,
     connection_at,
     network_option,
+    pin_hint,
     pin_option,
     progress,
     table,
     when,
     yuan,
 )
+from chipcash.cli.codes import payee_id, picture_option, scanned, shown
 from chipcash.clock import DAY
 from chipcash.pos import (
+    BILL_SECONDS,
     AnswerLost,
     Charge,
     OpenRequest,
@@ -44,7 +46,7 @@ from chipcash.pos import (
 )
 from chipcash.terminal import Policy
 from chipcash.trust import Trust
-from chipcash_wire import commands as c
+from chipcash_wire import objects as o
 
 _PENDING = "Pending Repeat Payment Verification"
 
@@ -120,7 +122,7 @@ def charge(
     pin = ask_pin() if with_pin else None
     with Pos(directory) as pos:
         opened = {request.nonce for request in pos.open_requests()}
-        with connection_at(path, wait) as connection, _pin_hint(with_pin):
+        with connection_at(path, wait) as connection, pin_hint(with_pin):
             payment = pos.charge(connection, amount, pin=pin, fresh=fresh)
     return _paid(payment, repeated=payment.nonce in opened)
 
@@ -137,10 +139,65 @@ def retry(path: str, directory: Path, request: bytes | None, with_pin: bool, wai
     with (
         Pos(directory) as pos,
         connection_at(path, wait) as connection,
-        _pin_hint(with_pin),
+        pin_hint(with_pin),
     ):
         payment = pos.retry(connection, request, pin=pin)
     return _paid(payment, repeated=True)
+
+
+@command.command("request")
+@click.argument("amount", type=YUAN)
+@_pos_option
+@click.option(
+    "--seconds",
+    type=click.IntRange(1, DAY),
+    default=BILL_SECONDS,
+    show_default=True,
+    help="For how long a card may pay it.",
+)
+@click.option(
+    "--payer",
+    metavar="TEXT",
+    help="What the customer showed first (chipcash card present), or -: only that card can pay.",
+)
+@picture_option
+def request_amount(
+    amount: int, directory: Path, seconds: int, payer: str | None, picture: Path | None
+) -> Report:
+    """Ask for AMOUNT by a QR code: a bill, for a customer to scan. Needs no network.
+
+    The customer's app answers with a code of its own: `chipcash pos accept` takes it.
+    """
+    certificate = None if payer is None else scanned((payer,), o.Certificate)
+    with Pos(directory) as pos:
+        bill = pos.bill(amount, seconds=seconds, payer=certificate)
+    payee = payee_id(bill.request)
+    data = {
+        "nonce": bill.request.nonce.hex(),
+        "amount_fen": amount,
+        "payee": bill.request.payee.hex(),
+        "payee_id": payee.replace(" ", ""),
+        "expiry": bill.expiry,
+        "card": None if bill.subject is None else bill.subject.hex(),
+    }
+    lines = [
+        f"{yuan(amount)} yuan, payable until {when(bill.expiry)}.",
+        f"Payee {payee}: the customer's app has to show the same.",
+    ]
+    return shown(Report(data, lines), bill, picture)
+
+
+@command.command("accept")
+@click.argument("texts", nargs=-1, metavar="[TEXT]...")
+@_pos_option
+def accept(texts: tuple[str, ...], directory: Path) -> Report:
+    """Take the payment in the code that a customer shows for a bill. Needs no network.
+
+    TEXT: what a scanner reads, each part of the code, in any order; without it, lines of standard input.
+    """
+    payment = scanned(texts, o.Payment)
+    with Pos(directory) as pos:
+        return _paid(pos.accept(payment.encode()), repeated=False)
 
 
 @command.command("give-up")
@@ -203,6 +260,7 @@ def requests(directory: Path) -> Report:
         found = pos.open_requests()
     lines = [
         f"{when(request.time)}  {yuan(request.amount):>10} yuan  {request.nonce.hex()}"
+        + (f"  bill until {when(request.expiry)}" if request.expiry else "")
         + (f"  refused: {request.refused}" if request.refused else "")
         for request in found
     ]
@@ -367,17 +425,6 @@ def _sending(pos: Pos, url: str | None) -> Iterator[Any]:
             raise
 
 
-@contextmanager
-def _pin_hint(with_pin: bool) -> Iterator[None]:
-    """Add to a card's wish for its PIN how this command line gives it."""
-    try:
-        yield
-    except PinError as error:
-        if error.sw == c.SW_SECURITY and not with_pin:
-            error.hint += " With --pin you are asked for it."
-        raise
-
-
 def _paid(payment: Payment, *, repeated: bool) -> Report:
     lines = [
         f"Paid: {yuan(payment.amount)} yuan, {_PENDING}.",
@@ -400,6 +447,11 @@ def _sent(transfer: Transfer) -> Report:
 def _verdict(charge: Charge, amount: str) -> list[str]:
     if charge.payment is not None:
         return [f"Yes: {amount} is paid and {charge.payment.state}."]
+    if charge.paid is None and charge.request.expiry is not None:
+        return [
+            f"Nobody here knows: for {amount} a bill was made, and no payment was shown for it.",
+            "Take the customer's code (chipcash pos accept), or give it up (chipcash pos give-up).",
+        ]
     if charge.paid is None:
         return [
             f"Nobody here knows: {amount} was asked for and the answer did not come.",
@@ -439,6 +491,7 @@ def _request(request: OpenRequest) -> dict[str, Any]:
         "state": str(request.state),
         "card": None if request.card is None else request.card.hex(),
         "refused": request.refused,
+        "expiry": request.expiry,
     }
 
 

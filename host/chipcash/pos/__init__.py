@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The POS: payments to a durable queue, sync with the registration center, books in whole fen."""
 
-from chipcash.pos.books import CenterService, Pos
+from chipcash.pos.books import BILL_GRACE, BILL_SECONDS, CenterService, Pos
 from chipcash.pos.errors import (
     AnotherCard,
     AnswerLost,
@@ -24,6 +24,8 @@ from chipcash.pos.model import (
 )
 
 __all__ = [
+    "BILL_GRACE",
+    "BILL_SECONDS",
     "AnotherCard",
     "AnswerLost",
     "Balance",

@@ -42,27 +42,35 @@ from chipcash.pos.model import RequestState as R
 from chipcash.pos.model import TransferKind
 from chipcash.pos.store import Store
 from chipcash.terminal import (
+    REASONS,
     RETRYABLE,
     Blacklist,
     Policy,
     Refusal,
     VerifiedPayment,
     new_request,
+    verify_payer,
     verify_payment,
     verify_receipt,
 )
+from chipcash.terminal.refusals import LIMIT, MALFORMED, MISMATCH, NETWORK
 from chipcash.transports import Connection
 from chipcash.trust import FILE_NAME, Trust, object_id
 from chipcash_wire import commands as c
 from chipcash_wire import objects as o
 from chipcash_wire.status import STATUS
+from chipcash_wire.tlv import WireError
 
-__all__ = ["CenterService", "Pos"]
+__all__ = ["BILL_GRACE", "BILL_SECONDS", "CenterService", "Pos"]
 
 _log = logging.getLogger(__name__)
 
 _TRANSFER_WINDOW = DAY
 """Seconds from a transfer to its deadline at the center."""
+BILL_SECONDS = 300
+"""Seconds for which a bill can be paid, unless the caller says otherwise."""
+BILL_GRACE = 3600
+"""Seconds after a bill's expiry after which a sync gives it up."""
 _DEPOSIT_INTERVALS = 200
 """Most intervals in one deposit: its receipt, with a title for each, has to stay under 64 KiB."""
 
@@ -257,20 +265,13 @@ class Pos:
         self._may_charge(amount, now, policy, blacklist)
         if not fresh:
             for row in self.store.all(
-                "SELECT nonce, refused FROM requests WHERE state = 'OPEN' AND amount = ? ORDER BY id",
+                "SELECT nonce, refused FROM requests"
+                " WHERE state = 'OPEN' AND amount = ? AND expiry IS NULL ORDER BY id",
                 amount,
             ):
                 if row["refused"] is None or row["refused"] in RETRYABLE:
                     return self.retry(connection, row["nonce"], pin=pin)
-        request = new_request(self.trust.header, amount, self.public, now)
-        with self.store.transaction():
-            self.store.execute(
-                "INSERT INTO requests (nonce, data, amount, time, state) VALUES (?,?,?,?,'OPEN')",
-                request.nonce,
-                request.encode(),
-                amount,
-                request.time,
-            )
+        request = self._open(amount, now)
         card = Card(connection, extended=self._extended)
         sent = False
         try:
@@ -288,13 +289,13 @@ class Pos:
     def retry(
         self, connection: Connection, nonce: bytes | None = None, *, pin: str | None = None
     ) -> m.Payment:
-        """Repeat an OPEN request, by default the newest, to the card that may have answered it.
+        """Repeat an OPEN request, by default the newest of a tap, to the card that may have answered it.
 
         Once it is answered, returns that payment and asks no card. The card's certificate is read first:
         a request whose card is known is sent to no other, so that two cards do not pay it. Raises as
         charge does, and leaves the request OPEN.
         """
-        row = self._request_row(nonce)
+        row = self._request_row(nonce, of_tap=True)
         if row["state"] == R.ANSWERED:
             return self.payment(row["nonce"])
         if row["state"] != R.OPEN:
@@ -322,6 +323,53 @@ class Pos:
             error.facts["nonce"] = request.nonce.hex()
             raise
         return self._take(request, answer, policy, blacklist)
+
+    def bill(
+        self, amount: int, *, seconds: int = BILL_SECONDS, payer: o.Certificate | None = None
+    ) -> o.Bill:
+        """Open a request of amount fen to be shown to the payer's own device, and answered by `accept`.
+
+        seconds: for how long a card may pay it; payer: the certificate that the payer showed first: only
+        that card can pay the bill, and one that would be refused anyway is not asked. Raises PosError.
+        """
+        blacklist = self.blacklist
+        now = max(self._clock(), blacklist.time)
+        self._may_charge(amount, now, self.policy, blacklist)
+        if seconds <= 0:
+            raise PosError("A bill has to be payable for a second at least.", seconds=seconds)
+        if payer is not None:
+            self._may_pay(payer, amount, now, blacklist)
+        subject = None if payer is None else payer.subject
+        request = self._open(amount, now, card=subject, expiry=now + seconds)
+        return o.Bill(request=request, expiry=now + seconds, subject=subject)
+
+    def accept(self, answer: bytes) -> m.Payment:
+        """Take the payment that a payer's device shows for an OPEN request. Returns it, stored: paid.
+
+        answer: the payment's bytes, verified as those of a tap are. Each answer is accepted once, and also
+        after the bill's expiry while the request is OPEN. Raises Refusal (it is not accepted), PosError (it
+        was accepted before, or its request was given up).
+        """
+        try:
+            payment = o.Payment.decode(answer)
+        except WireError as error:
+            raise Refusal(MALFORMED, str(error)) from None
+        claim = payment.claim
+        if not self.trust.accepts(claim.header):
+            raise Refusal(NETWORK)
+        if claim.payee != self.public:
+            raise _mismatch("it pays somebody else", payee=claim.payee.hex())
+        row = self.store.one("SELECT * FROM requests WHERE nonce = ?", claim.nonce)
+        if row is None:
+            raise _mismatch("this till has no such request", nonce=claim.nonce.hex())
+        if row["state"] == R.ANSWERED:
+            raise self._used(row, claim)
+        if row["state"] != R.OPEN:
+            raise _not_open(row)
+        if row["card"] not in (None, payment.certificate.subject):
+            raise _mismatch("it is another card's", nonce=claim.nonce.hex())
+        request = o.PayRequest.decode(row["data"])
+        return self._take(request, answer, self.policy, self.blacklist, once=True)
 
     def give_up(self, nonce: bytes | None = None) -> o.Void | None:
         """Give an OPEN request up, by default the newest: the signed void, sent with the next sync.
@@ -377,6 +425,39 @@ class Pos:
                 complete=blacklist.complete,
             )
 
+    def _may_pay(self, payer: o.Certificate, amount: int, now: int, blacklist: Blacklist) -> None:
+        """Refuse a card whose certificate was shown and whose payment would be refused."""
+        try:
+            if not self.trust.accepts(payer.header):
+                raise Refusal(NETWORK)
+            verify_payer(payer, trust=self.trust, blacklist=blacklist, now=now)
+            if amount > (payer.per_payment or 0):
+                raise Refusal(LIMIT, limit_fen=payer.per_payment)
+        except Refusal as refusal:
+            raise PosError(
+                f"{REASONS[refusal.reason][0]} It was not asked to pay.",
+                hint="Ask for another card, or for other money.",
+                **refusal.facts,
+            ) from None
+
+    def _open(
+        self, amount: int, now: int, *, card: bytes | None = None, expiry: int | None = None
+    ) -> o.PayRequest:
+        """A new request, stored before anybody sees it."""
+        request = new_request(self.trust.header, amount, self.public, now)
+        with self.store.transaction():
+            self.store.execute(
+                "INSERT INTO requests (nonce, data, amount, time, state, card, expiry)"
+                " VALUES (?,?,?,?,'OPEN',?,?)",
+                request.nonce,
+                request.encode(),
+                amount,
+                request.time,
+                card,
+                expiry,
+            )
+        return request
+
     def _select(self, card: Card, pin: str | None) -> None:
         header = card.select().header
         if header is not None and header != self.trust.header:
@@ -389,9 +470,18 @@ class Pos:
             verify_pin(card, pin, self.trust)
 
     def _take(
-        self, request: o.PayRequest, answer: bytes, policy: Policy, blacklist: Blacklist
+        self,
+        request: o.PayRequest,
+        answer: bytes,
+        policy: Policy,
+        blacklist: Blacklist,
+        *,
+        once: bool = False,
     ) -> m.Payment:
-        """Verify an answer and store it; the request stays OPEN when it is refused."""
+        """Verify an answer and store it; the request stays OPEN when it is refused.
+
+        once: raise PosError if somebody else stored an answer in the meantime.
+        """
         try:
             verified = verify_payment(
                 answer,
@@ -422,7 +512,29 @@ class Pos:
         row = self._request_row(request.nonce)
         if row["state"] != R.ANSWERED:
             raise _not_open(row)  # given up by somebody else in the meantime
+        if once and not changed:
+            raise self._used(row, verified.payment.claim)
         return self.payment(request.nonce)
+
+    def _used(self, row: Row, claim: o.Claim) -> PosError:
+        """Why an answer to an ANSWERED request is not accepted: it was before, or another one was."""
+        payment = self.payment(row["nonce"])
+        facts = {"nonce": row["nonce"].hex(), "state": row["state"]}
+        if payment.claim_id == object_id(claim):
+            return PosError(
+                f"This payment of {yuan(payment.amount)} was accepted before; it pays for nothing else. "
+                f"It is in the books once, as {payment.state}.",
+                hint="For another sale, show the customer a new bill.",
+                claim_id=payment.claim_id.hex(),
+                **facts,
+            )
+        return PosError(
+            f"The bill of {yuan(payment.amount)} was paid by another payment. This one was not accepted, "
+            "and will not be deposited here.",
+            hint="Its money goes back to the customer's card after its deadline.",
+            deadline=claim.deadline,
+            **facts,
+        )
 
     def _cancel(self, nonce: bytes) -> None:
         with self.store.transaction():
@@ -499,9 +611,9 @@ class Pos:
         """Bring everything to the center, and its answers and news here. Repeat it as often as you like.
 
         First what an earlier sync or transfer left under way, with the same bytes; then pending payments,
-        the one whose deadline comes first at the front; then voids, titles, blacklist and signed time. Each
-        step is durable before the next begins. Raises CenterUnreachable or CenterRefused; what was done
-        before stays done, the rest is still queued.
+        the one whose deadline comes first at the front; then voids, also of bills that expired an hour ago,
+        titles, blacklist and signed time. Each step is durable before the next begins. Raises
+        CenterUnreachable or CenterRefused; what was done before stays done, the rest is still queued.
         """
         report = m.SyncReport()
         while True:
@@ -509,6 +621,7 @@ class Pos:
             if deposit is None:
                 break
             self._settle(client, deposit, report)
+        self._give_up_bills()
         for row in self.store.all(
             "SELECT nonce, void FROM requests WHERE state = 'VOIDED' AND void_sent = 0 ORDER BY id"
         ):
@@ -525,6 +638,17 @@ class Pos:
             self._place_parts()
         self._sync_blacklist(client, report)
         return report
+
+    def _give_up_bills(self) -> None:
+        """Give up the bills whose payment nobody has shown long after their expiry."""
+        for row in self.store.all(
+            "SELECT nonce FROM requests WHERE state = 'OPEN' AND expiry < ? ORDER BY id",
+            self._now() - BILL_GRACE,
+        ):
+            try:
+                self.give_up(row["nonce"])
+            except PosError:
+                _log.info("request %s was answered meanwhile", row["nonce"].hex())
 
     def _next_deposit(self) -> o.Deposit | None:
         """The next deposit to send: one under way, else a new one of pending payments, SUBMITTED now."""
@@ -1000,10 +1124,12 @@ class Pos:
         """The terminal's time: the later of its clock and the newest signed time."""
         return max(self._clock(), int(self.store.get("blacklist_time", "0")))
 
-    def _request_row(self, nonce: bytes | None) -> Row:
+    def _request_row(self, nonce: bytes | None, *, of_tap: bool = False) -> Row:
         if nonce is None:
             row = self.store.one(
-                "SELECT * FROM requests WHERE state = 'OPEN' ORDER BY id DESC LIMIT 1"
+                "SELECT * FROM requests WHERE state = 'OPEN' AND (expiry IS NULL OR NOT ?)"
+                " ORDER BY id DESC LIMIT 1",
+                of_tap,
             )
         else:
             row = self.store.one("SELECT * FROM requests WHERE nonce = ?", nonce)
@@ -1058,6 +1184,15 @@ def _not_open(row: Row) -> PosError:
     )
 
 
+def _mismatch(detail: str, **facts: object) -> Refusal:
+    refusal = Refusal(MISMATCH, detail, **facts)
+    refusal.hint = (
+        "Have the customer scan a new bill of this till. What was paid to another one goes back to the "
+        "customer's card, unless its payee deposits it."
+    )
+    return refusal
+
+
 def _payment(row: Row) -> m.Payment:
     return m.Payment(
         claim_id=row["claim_id"],
@@ -1082,6 +1217,7 @@ def _request(row: Row) -> m.OpenRequest:
         state=R(row["state"]),
         card=row["card"],
         refused=row["refused"],
+        expiry=row["expiry"],
     )
 
 

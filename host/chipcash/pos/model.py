@@ -69,7 +69,10 @@ class Payment:
 
 @dataclass(frozen=True)
 class OpenRequest:
-    """A pay request and where it stands. refused: why the last answer to it was not accepted."""
+    """A pay request and where it stands. refused: why the last answer to it was not accepted.
+
+    expiry: of a bill, until when a card pays it; None where a card was tapped.
+    """
 
     nonce: bytes
     amount: int
@@ -77,6 +80,7 @@ class OpenRequest:
     state: RequestState
     card: bytes | None
     refused: str | None
+    expiry: int | None
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from chipcash.database import Database, statements
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 _SCHEMA = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
@@ -22,6 +22,7 @@ CREATE TABLE requests (
   state TEXT NOT NULL CHECK (state IN ('OPEN', 'ANSWERED', 'VOIDED', 'CANCELLED')),
   card BLOB,               -- the only card that may answer, once one is known
   refused TEXT,            -- why the last answer was not accepted
+  expiry INTEGER,          -- of a bill: until when it is paid; NULL where a card was tapped
   void BLOB,
   void_sent INTEGER NOT NULL DEFAULT 0
 ) STRICT;

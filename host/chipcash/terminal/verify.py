@@ -20,7 +20,7 @@ from chipcash.trust import Trust
 from chipcash_wire import objects as o
 from chipcash_wire.tlv import WireError
 
-__all__ = ["Policy", "VerifiedPayment", "new_request", "verify_payment"]
+__all__ = ["Policy", "VerifiedPayment", "new_request", "verify_payer", "verify_payment"]
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,22 @@ def new_request(header: bytes, amount: int, payee: bytes, time: int) -> o.PayReq
     )
 
 
+def verify_payer(
+    certificate: o.Certificate, *, trust: Trust, blacklist: Blacklist, now: int
+) -> None:
+    """Verify that a certificate is a card's, good and not blacklisted, or raise Refusal: checks 4 to 6.
+
+    now: seconds since 1970, not before the blacklist's signed time.
+    """
+    payer = certificate.subject
+    if certificate.role != o.ROLE_CARD or not trust.signed_by_certification(certificate):
+        raise Refusal(r.CERTIFICATE)
+    if certificate.expiry <= now:
+        raise Refusal(r.CERTIFICATE_EXPIRED, payer=payer.hex())
+    if payer in blacklist.subjects:
+        raise Refusal(r.BLACKLISTED, payer=payer.hex())
+
+
 def verify_payment(
     data: bytes,
     request: o.PayRequest,
@@ -92,14 +108,8 @@ def verify_payment(
     if (claim.nonce, claim.payee, claim.amount, claim.time) != asked:
         raise Refusal(r.MISMATCH)
 
+    verify_payer(certificate, trust=trust, blacklist=blacklist, now=now)
     payer = certificate.subject
-    if certificate.role != o.ROLE_CARD or not trust.signed_by_certification(certificate):
-        raise Refusal(r.CERTIFICATE)
-    if certificate.expiry <= now:
-        raise Refusal(r.CERTIFICATE_EXPIRED, payer=payer.hex())
-
-    if payer in blacklist.subjects:
-        raise Refusal(r.BLACKLISTED, payer=payer.hex())
     age = now - blacklist.time
     if age > policy.blacklist_max_age or not blacklist.complete:
         raise Refusal(r.BLACKLIST_STALE, age_seconds=age, complete=blacklist.complete)
