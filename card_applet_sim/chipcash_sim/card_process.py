@@ -101,10 +101,7 @@ class Chip:
     def power_on(self) -> Applet:
         """The applet, started if it is not running."""
         if self._applet is None:
-            # PANEL: the applet gets self.panel here; until it does, the card shows that it cannot pay.
-            self._applet = Applet(self._device, os.urandom)
-            if self.panel is not None:
-                self.panel.balance(None, 0)
+            self._applet = Applet(self._device, os.urandom, self.panel)
         return self._applet
 
     def power_off(self) -> None:

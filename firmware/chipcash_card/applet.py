@@ -4,6 +4,7 @@
 Commands come through its sessions, one for each interface: chipcash_card.session.
 """
 
+from chipcash_card.holder import Holder
 from chipcash_card.journal import Journal
 from chipcash_card.pin import KEY_PIN, Pin
 from chipcash_card.purse import (
@@ -18,13 +19,14 @@ from chipcash_card.purse import (
 )
 from chipcash_card.session import Session
 from chipcash_card.suites import Signer, generate_private, suite
+from chipcash_wire import card_objects as o
 from chipcash_wire import commands as c
-from chipcash_wire import objects as o
 from chipcash_wire.compat import INTERPRETER, TYPE_CHECKING, keep_heap_whole
 
 if TYPE_CHECKING:
     from typing import Callable
 
+    from chipcash_panel.panel import Panel
     from chipcash_wire.channel import Channel
 
 BUILD = b"chipcash 0.1.0 " + INTERPRETER.encode()
@@ -36,13 +38,17 @@ COUPONS = 2
 class Applet:
     """The card application over one store, from power on to power off.
 
-    device: the flash behind the journal; random(n): n bytes from the hardware or system generator.
+    device: the flash behind the journal; random(n): n bytes from the hardware or system generator; panel:
+    screen and buttons, on a card that has them.
     purse and pin are there once the card is personalised. broken: memory and journal may disagree; nothing
     but a new power on helps. Raises OSError if the device cannot be read."""
 
-    def __init__(self, device, random: "Callable[[int], bytes]") -> None:  # type: ignore[no-untyped-def]
+    def __init__(  # type: ignore[no-untyped-def]
+        self, device, random: "Callable[[int], bytes]", panel: "Panel | None" = None
+    ) -> None:
         keep_heap_whole()
         self.random = random
+        self.panel = panel
         self.purse: "Purse | None" = None
         self.pin: "Pin | None" = None
         self.broken = False
@@ -54,6 +60,15 @@ class Applet:
             self._state.boots += 1
             self._journal.commit({KEY_STATE: self._state.encode()})
             self._load()
+        self._show_balance()
+
+    def _show_balance(self) -> None:
+        """Tell the panel what is on the card."""
+        purse = self.purse
+        if self.panel is not None and purse is not None:
+            self.panel.balance(purse.balance, purse.pending)
+        elif self.panel is not None:
+            self.panel.balance(None, 0)
 
     def _load(self) -> None:
         key = suite(self._state.suite)
@@ -91,8 +106,10 @@ class Applet:
         state = self._state
         purse = self.purse
         balance = None
+        pending = None
         if purse is not None and verified:
             balance = min(purse.balance, o.MAX_AMOUNT)
+            pending = min(purse.pending, o.MAX_AMOUNT)
         return o.CardInfo(
             subject=self._signer.public if self._signer is not None else None,
             counter=state.counter,
@@ -101,10 +118,37 @@ class Applet:
             lifecycle=state.lifecycle,
             pin_tries=self.pin.tries if self.pin is not None else 0,
             balance=balance,
+            pending=pending,
             spent=state.cumulative,
             payments=state.count,
+            room=purse.room if purse is not None else None,
             build=BUILD,
         ).encode()
+
+    def pay(self, data: bytes, pin_verified: bool) -> "tuple[bytes, bool]":
+        """PAY on a personalised card: see Purse.pay. The holder sees what becomes of it. Raises Refused."""
+        purse = self.purse
+        if purse is None:
+            raise Refused(c.SW_CONDITIONS)
+        holder = Holder(suite(self._state.suite), pin_verified, self.panel)
+        try:
+            return purse.pay(data, holder)
+        except Refused as refusal:
+            holder.refused(refusal.sw)
+            raise
+
+    def put(self, data: bytes, pin_verified: bool) -> None:
+        """PUT DATA on a personalised card: see Purse.put. The holder sees what it brought. Raises Refused."""
+        purse = self.purse
+        if purse is None:
+            raise Refused(c.SW_CONDITIONS)
+        before = purse.pending
+        purse.put(data, pin_verified)
+        came = purse.pending - before
+        if self.panel is not None and came > 0:
+            self.panel.received(came, purse.balance, purse.pending)
+        else:
+            self._show_balance()
 
     def open_channel(self, host_key: bytes) -> "tuple[Channel, bytes] | None":
         """GENERAL AUTHENTICATE: our end of a secure channel and the answer, channel proof and certificate;
@@ -165,3 +209,4 @@ class Applet:
         )
         self._state = state
         self._load()
+        self._show_balance()

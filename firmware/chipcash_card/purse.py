@@ -5,15 +5,16 @@ Value leaves the card in exactly one place: the commit in Purse.pay().
 """
 
 from chipcash_card.suites import suite
+from chipcash_wire import card_objects as o
 from chipcash_wire import commands as c
-from chipcash_wire import objects as o
 from chipcash_wire.compat import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from chipcash_card.holder import Holder
     from chipcash_card.journal import Journal
     from chipcash_card.suites import Signer
 
-# Keys of the journal. The last three begin with these, so that the journal's index, which is in memory,
+# Keys of the journal. The last four begin with these, so that the journal's index, which is in memory,
 # answers what would otherwise have to be read and parsed in the tap.
 KEY_STATE = b"S"
 KEY_PRIVATE = b"K"
@@ -23,6 +24,10 @@ KEY_RISK = b"R"
 KEY_TITLE = b"T"  # title_id[:16]: the title
 KEY_POINTER = b"P"  # title_id[:16]: its _Slot; there as long as the title counts as seen
 KEY_LOG = b"L"  # number of the payment modulo MAX_LOG, nonce: the payment
+KEY_RECEIVED = b"D"  # claim_id[:16], deadline, amount: the claim, for its deposit
+
+
+_RECEIPT = 0xE6  # the tag of chipcash_wire.receipts.Receipt, without loading it
 
 
 class Refused(Exception):
@@ -103,9 +108,11 @@ class Purse:
         self._state = state
         self._signer = signer
         self._suite = suite(state.suite)
+        self.hash = self._suite.hash
+        self.public = signer.public
         anchors = journal.get(KEY_ANCHORS) or b""
-        self._center_key = anchors[:33]
-        self._certification_key = anchors[33:66]
+        self.center_key = anchors[:33]
+        self.certification_key = anchors[33:66]
         self._read_certificate()
         self._risk = o.RiskParameters.decode(journal.get(KEY_RISK) or b"")
         self._slots: "list[_Slot]" = []
@@ -124,6 +131,25 @@ class Purse:
     def balance(self) -> int:
         """Unspent fen on the card, whatever expires."""
         return sum([slot.hi - slot.pointer for slot in self._slots])
+
+    @property
+    def pending(self) -> int:
+        """Fen received that the center has yet to verify. They cannot be spent."""
+        return sum([int.from_bytes(key[22:], "big") for key in self.received_keys()])
+
+    @property
+    def room(self) -> int:
+        """Payments that can still be received."""
+        return c.MAX_RECEIVED - len(self.received_keys())
+
+    def received_keys(self, claim_id: bytes = b"") -> "list[bytes]":
+        """Journal keys of received claims that are pending: all, or that of one."""
+        return self._journal.keys(KEY_RECEIVED + claim_id[:16])
+
+    def received(self, index: int) -> "bytes | None":
+        """A received claim that is pending; None behind the last."""
+        keys = self.received_keys()
+        return self._journal.get(keys[index]) if index < len(keys) else None
 
     @property
     def risk(self) -> bytes:
@@ -164,7 +190,7 @@ class Purse:
 
     # Paying -----------------------------------------------------------------------------------
 
-    def pay(self, data: bytes, pin_verified: bool) -> "tuple[bytes, bool]":
+    def pay(self, data: bytes, holder: "Holder") -> "tuple[bytes, bool]":
         """PAY: the payment's bytes, and whether the PIN session was needed for it.
 
         The same request (nonce, payee, amount) gets the same bytes as long as the log holds them. Raises
@@ -179,11 +205,12 @@ class Purse:
                 claim = o.Payment.claim_of(done)
                 if (claim.payee, claim.amount) == (request.payee, request.amount):
                     return done, False
-        needs_pin = self._check_limits(request, pin_verified)
+        needs_pin = self._check_limits(request, holder)
         deadline = request.time + self._risk.window
         if deadline > o.MAX_TIME:
             raise Refused(c.SW_TIME_FUTURE)
         chosen = self._choose(request.amount, deadline)
+        holder.agree(request)
 
         inputs = []
         titles = []
@@ -225,9 +252,10 @@ class Purse:
         for slot, item in zip(chosen, inputs):
             slot.pointer = item.hi
         self._slots = [slot for slot in self._slots if slot.pointer < slot.hi]
+        holder.paid(request, self.balance, self.pending)
         return payment, needs_pin
 
-    def _check_limits(self, request: o.PayRequest, pin_verified: bool) -> bool:
+    def _check_limits(self, request: o.PayRequest, holder: "Holder") -> bool:
         state = self._state
         risk = self._risk
         if request.time < state.newest:
@@ -243,7 +271,7 @@ class Purse:
         if state.count + 1 > risk.count or state.counter == 0xFFFFFFFF:
             raise Refused(c.SW_LIMIT_COUNT)
         needs_pin = request.amount > risk.pin_free
-        if needs_pin and not pin_verified:
+        if needs_pin and not holder.verified(request):
             raise Refused(c.SW_SECURITY)
         return needs_pin
 
@@ -271,8 +299,7 @@ class Purse:
     # Receiving --------------------------------------------------------------------------------
 
     def put(self, data: bytes, pin_verified: bool) -> None:
-        """PUT DATA: take a title, in a PIN session risk parameters, a signed time or a certificate. Raises
-        Refused."""
+        """PUT DATA: take what the center signed for this card, or a payment to it. Raises Refused."""
         tag = data[0] if data else 0
         if tag == o.Title.TAG:
             self._put_title(data)
@@ -284,18 +311,28 @@ class Purse:
             self._put_time(data)
         elif tag == o.Certificate.TAG:
             self._put_certificate(data)
+        elif tag in (o.Payment.TAG, _RECEIPT):
+            from chipcash_card import receiving  # most cards only pay, and memory is short
+
+            changes = receiving.payment if tag == o.Payment.TAG else receiving.receipt
+            self._journal.commit(changes(data, self, self._state.newest))
         else:
             raise Refused(c.SW_DATA)
 
-    def _check_signed(self, obj: "o.Object", key: bytes) -> None:
+    def check_header(self, obj: "o.Object") -> None:
+        """Whether an object is of this card's network, version and suite. Raises Refused."""
         if obj.header != self.header:  # type: ignore[attr-defined]
             raise Refused(c.SW_NETWORK)
+
+    def check_signed(self, obj: "o.Object", key: bytes) -> None:
+        """Whether besides it is signed under key (33 bytes). Raises Refused."""
+        self.check_header(obj)
         if not self._suite.verify(key, obj.message(), obj.signature):
             raise Refused(c.SW_SIGNATURE)
 
     def _put_title(self, data: bytes) -> None:
         title = o.Title.decode(data)
-        self._check_signed(title, self._center_key)
+        self.check_signed(title, self.center_key)
         if title.owner != self._signer.public:
             raise Refused(c.SW_NOT_MINE)
         if title.expiry < self._state.newest:
@@ -330,7 +367,7 @@ class Purse:
 
     def _put_risk(self, data: bytes) -> None:
         risk = o.RiskParameters.decode(data)
-        self._check_signed(risk, self._center_key)
+        self.check_signed(risk, self.center_key)
         if risk.subject != self._signer.public:
             raise Refused(c.SW_NOT_MINE)
         if risk.sequence <= self._risk.sequence:
@@ -343,14 +380,14 @@ class Purse:
 
     def _put_time(self, data: bytes) -> None:
         time = o.SignedTime.decode(data)
-        self._check_signed(time, self._center_key)
+        self.check_signed(time, self.center_key)
         if time.time <= self._state.newest:
             raise Refused(c.SW_STALE)
         self._move_time(State(self._state.encode()), time.time, {})
 
     def _put_certificate(self, data: bytes) -> None:
         certificate = o.Certificate.decode(data)
-        self._check_signed(certificate, self._certification_key)
+        self.check_signed(certificate, self.certification_key)
         if certificate.subject != self._signer.public or certificate.role != o.ROLE_CARD:
             raise Refused(c.SW_NOT_MINE)
         if certificate.expiry <= self._certificate.expiry:
@@ -368,6 +405,9 @@ class Purse:
                 title = KEY_TITLE + key[1:]
                 if self._journal.get(title) is not None:
                     changes[title] = None
+        for key in self.received_keys():
+            if int.from_bytes(key[17:22], "big") < state.newest:
+                changes[key] = None  # too late for the center, which gives it back to its payer
         changes[KEY_STATE] = state.encode()
         self._journal.commit(changes)
         self._take_state(state)

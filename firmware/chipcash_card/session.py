@@ -6,10 +6,9 @@ A command that is refused changes nothing; whatever the bytes, the answer is a s
 
 from chipcash_card.journal import Full
 from chipcash_card.purse import Refused
+from chipcash_wire import card_objects as o
 from chipcash_wire import commands as c
-from chipcash_wire import objects as o
 from chipcash_wire import tlv
-from chipcash_wire.channel import ChannelBroken
 from chipcash_wire.compat import TYPE_CHECKING
 from chipcash_wire.tlv import WireError
 
@@ -122,7 +121,7 @@ class Session:
         return reply[:le] + _sw(c.SW_MORE | (min(len(self._rest), 256) & 0xFF))
 
     def _command(self, scope: _Scope, cla: int, ins: int, p1p2: int, data: bytes) -> bytes:
-        if ins not in c.NAMES:
+        if ins not in c.INSTRUCTIONS:
             raise Refused(c.SW_INS)
         if (cla == c.CLA_PROPRIETARY) != (ins == c.INS_PAY):
             raise Refused(c.SW_CLA)
@@ -154,13 +153,13 @@ class Session:
             raise Refused(c.SW_CONDITIONS)
         if ins == c.INS_PAY:
             _expect(p1p2, 0)
-            reply, used_pin = purse.pay(data, scope.verified)
+            reply, used_pin = applet.pay(data, scope.verified)
             if used_pin:
                 scope.verified = False
             return reply
         if ins == c.INS_PUT_DATA:
             _expect(p1p2, 0)
-            purse.put(data, scope.verified)
+            applet.put(data, scope.verified)
             return b""
         if ins == c.INS_GENERAL_AUTHENTICATE:
             _expect(p1p2, 0)
@@ -209,6 +208,8 @@ class Session:
         scope = self._sealed
         if scope is None or scope.channel is None:
             raise Refused(c.SW_CONDITIONS)
+        from chipcash_wire.channel import ChannelBroken
+
         try:
             apdu = scope.channel.open(data)
         except ChannelBroken:
@@ -238,7 +239,7 @@ class Session:
         purse = self._applet.purse
         if what == c.DATA_INFO and not index:
             return self._applet.info(scope.verified)
-        if what not in (c.DATA_CERTIFICATE, c.DATA_TITLE, c.DATA_PAYMENT, c.DATA_RISK) or (
+        if not c.DATA_INFO < what <= c.DATA_RECEIVED or (
             index and what in (c.DATA_CERTIFICATE, c.DATA_RISK)
         ):
             raise Refused(c.SW_P1P2)
@@ -253,8 +254,10 @@ class Session:
         if what == c.DATA_TITLE:
             record = purse.title(index)
             found = record.encode() if record is not None else None
-        else:
+        elif what == c.DATA_PAYMENT:
             found = purse.payment(index)
+        else:
+            found = purse.received(index)
         if found is None:
             raise Refused(c.SW_RECORD_NOT_FOUND)
         return found

@@ -10,14 +10,13 @@ from hashlib import sha256 as _sha256
 
 from chipcash_card import ec
 from chipcash_card.sm3 import sm3
-from chipcash_wire import objects as o
-from chipcash_wire.channel import Channel
+from chipcash_wire import card_objects as o
 from chipcash_wire.compat import TYPE_CHECKING, aes
 
 if TYPE_CHECKING:
     from typing import Callable
 
-    from chipcash_wire.channel import Cipher
+    from chipcash_wire.channel import Channel, Cipher
 
 _SM2_ID = b"1234567812345678"
 
@@ -311,6 +310,8 @@ class Signer:
     def open_channel(self, header: bytes, host_key: bytes) -> "tuple[Channel, bytes] | None":
         """Our end of a secure channel with who holds host_key (33 bytes), and the encoded proof that it is
         ours; None if host_key is no point of the curve."""
+        from chipcash_wire.channel import Channel  # most taps need none, and memory is short
+
         curve = self.suite.curve
         point = curve.decompress(host_key)
         if point is None:

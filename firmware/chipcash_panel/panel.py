@@ -47,12 +47,11 @@ def yuan(fen: int) -> str:
 
 
 def fingerprint(payee: bytes) -> str:
-    """What the screen shows of a payee's key (33 bytes, compressed): the first 8 hexadecimal digits of its x.
+    """What the screen shows of a payee: its key id (8 bytes) in hexadecimal digits, in groups of four.
 
-    The card knows no names. A till prints the same digits beside its own, so that the holder sees which of
-    two tills asks. They are no proof against someone who searches for a key that has the same ones."""
-    digits = "".join(["%02X" % byte for byte in payee[1:5]])
-    return digits[:4] + " " + digits[4:]
+    The card knows no names. A till shows the same digits, so that the holder sees which of two tills asks."""
+    digits = "".join(["%02x" % byte for byte in payee])
+    return " ".join([digits[at : at + 4] for at in range(0, len(digits), 4)])
 
 
 class Panel:
@@ -95,7 +94,7 @@ class Panel:
     def consent(self, request_id: bytes, payee: bytes, amount: int, with_pin: bool) -> int:
         """Whether the holder agrees to pay: ASKED, AGREED or DECLINED.
 
-        request_id: what tells requests apart (the terminal's nonce); payee: key, 33 bytes; amount: fen;
+        request_id: what tells requests apart (the terminal's nonce); payee: key id, 8 bytes; amount: fen;
         with_pin: the PIN was verified for this tap. The first call has the screen show the request; the
         decision comes by press(), and is for that request alone: each of the three counts. It stays until
         paid(), so that a torn tap can be repeated, until another request replaces it, or for REQUEST_MS."""

@@ -15,11 +15,12 @@ from typing import TypeVar
 
 from chipcash.errors import ChipcashError, LinkLostError
 from chipcash.transports.base import Connection, printable
+from chipcash.transports.times import times
 from chipcash_wire import commands as c
 from chipcash_wire import objects as o
 from chipcash_wire import tlv
 from chipcash_wire.channel import Channel, ChannelBroken
-from chipcash_wire.status import status
+from chipcash_wire.status import NAMES, status
 from chipcash_wire.tlv import WireError
 
 __all__ = ["Card", "CardError", "CardReplyError", "Exchange", "PinError"]
@@ -121,9 +122,24 @@ class Card:
     def pay(self, request: o.PayRequest) -> bytes:
         """PAY: the payment's bytes, unjudged. The same request to the same card brings the same bytes.
 
-        After LinkLostError with maybe_executed the card may have paid: repeat this very request.
+        Where the card asks its holder to confirm, the request is repeated for some time (times.confirm_s)
+        until he has decided. After LinkLostError with maybe_executed the card may have paid: repeat this very
+        request.
         """
-        return self._send(c.INS_PAY, 0, 0, request.encode(), cla=c.CLA_PROPRIETARY, reply=True)
+        give_up = time.monotonic() + times().confirm_s
+        while True:
+            try:
+                return self._send(
+                    c.INS_PAY, 0, 0, request.encode(), cla=c.CLA_PROPRIETARY, reply=True
+                )
+            except CardError as error:
+                if error.sw != c.SW_ASKED or time.monotonic() >= give_up:
+                    raise
+            time.sleep(times().confirm_poll_s)
+
+    def payment(self, data: bytes) -> o.Payment:
+        """What pay() brought, read but unjudged. Raises CardReplyError if it is no payment."""
+        return self._object(o.Payment, data)
 
     def info(self) -> o.CardInfo:
         """GET DATA, card info. Its balance is there only in a PIN session."""
@@ -147,8 +163,17 @@ class Card:
         for data in self._list(c.DATA_PAYMENT, c.MAX_LOG):
             yield self._object(o.Payment, data)
 
-    def put(self, obj: o.Title | o.RiskParameters | o.SignedTime | o.Certificate) -> None:
-        """PUT DATA: give the card a title, risk parameters, a signed time or a certificate."""
+    def received(self) -> Iterator[o.Claim]:
+        """GET DATA, the claims that the card received and that are pending. Needs a PIN session."""
+        for data in self._list(c.DATA_RECEIVED, c.MAX_RECEIVED):
+            yield self._object(o.Claim, data)
+
+    def put(
+        self,
+        obj: o.Title | o.RiskParameters | o.SignedTime | o.Certificate | o.Payment | o.Receipt,
+    ) -> None:
+        """PUT DATA: give the card a title, risk parameters (in a PIN session), a signed time, a certificate,
+        a payment to it, or the receipt of one."""
         self._send(c.INS_PUT_DATA, 0, 0, obj.encode())
 
     def verify_pin(self, pin: str) -> None:
@@ -367,7 +392,7 @@ class Card:
         answer = self.connection.transceive(apdu)
         if self._trace is not None:
             spent = (time.perf_counter() - start) * 1000
-            self._trace(Exchange(c.NAMES[ins], printable(apdu), answer, spent))
+            self._trace(Exchange(NAMES[ins], printable(apdu), answer, spent))
         if len(answer) < 2:
             raise self._nonsense("reply", WireError("no status word"))
         return answer[:-2], int.from_bytes(answer[-2:], "big")
@@ -376,7 +401,7 @@ class Card:
 def _refused(ins: int, sw: int) -> CardError:
     """The one place where a status word becomes an exception."""
     name, meaning = status(sw)
-    command = c.NAMES[ins]
+    command = NAMES[ins]
     hint = meaning[0].upper() + meaning[1:] + "."
     nothing = ""
     if ins == c.INS_PAY:

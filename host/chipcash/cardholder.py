@@ -7,6 +7,7 @@ takes each thing once.
 
 from __future__ import annotations
 
+import secrets
 from dataclasses import dataclass, field
 
 from chipcash.card import Card, CardError
@@ -27,7 +28,9 @@ class Synchronisation:
     """What a synchronisation did. Amounts in fen.
 
     loaded: titles that the card took; loaded_fen: their money; reclaimed_fen: of it, what came back from
-    payments that nobody deposited or from expired titles; limits_renewed: whether the offline counts were
+    payments that nobody deposited or from expired titles; received_fen: what other cards had paid to this one
+    and is now verified; lost_fen: what they had paid and is not good, because it was paid elsewhere before or
+    came too late; limits_renewed: whether the offline counts were
     reset; refused: why the center would not, for people; left: titles that the card did not take, for want
     of room or because they are too old for it: they stay the card's at the center, and come back renewed
     when they expire.
@@ -36,6 +39,8 @@ class Synchronisation:
     loaded: list[o.Title] = field(default_factory=list)
     loaded_fen: int = 0
     reclaimed_fen: int = 0
+    received_fen: int = 0
+    lost_fen: int = 0
     limits_renewed: bool = False
     refused: str = ""
     left: int = 0
@@ -55,15 +60,18 @@ def load(card: Card, title: o.Title) -> bool:
 def synchronise(card: Card, center: CenterApi, trust: Trust) -> Synchronisation:
     """Bring a selected card up to date: limits and time, money that came back, titles that are its own.
 
-    Only in a PIN session it renews the limits, and reclaims what the card's last payments left with terminals
-    that never deposited it; without one, that money comes back when its title expires. A card on the
-    blacklist gets no new limits (`refused` says so), but its titles. Raises CardForged, CardError,
-    LinkLostError, CenterError; after any of them repeat it.
+    Only in a PIN session it deposits what other cards paid to this one, renews the limits, and reclaims what
+    the card's last payments left with terminals that never deposited it; without one, that money comes back
+    when its title expires. A card on the blacklist gets no new limits (`refused` says so), but its titles.
+    Raises CardForged, CardError, LinkLostError, CenterError; after any of them repeat it.
     """
     done = Synchronisation()
     key = card.certificate().subject
     in_pin_session = card.info().balance is not None
     if in_pin_session:
+        _deposit(
+            card, center, trust, done
+        )  # before the card learns a time that may be past a deadline
         try:
             proof, _ = genuine(card, trust, center.challenge(key))
             card.put(center.risk(key, proof))
@@ -102,6 +110,21 @@ def synchronise(card: Card, center: CenterApi, trust: Trust) -> Synchronisation:
         if object_id(title) in returned:
             done.reclaimed_fen += title.hi - title.lo
     return done
+
+
+def _deposit(card: Card, center: CenterApi, trust: Trust, done: Synchronisation) -> None:
+    """Have the center verify what other cards paid to this one. One by one: a card takes short receipts."""
+    for claim in list(card.received()):
+        deposit = o.Deposit(header=trust.header, nonce=secrets.token_bytes(16), claims=(claim,))
+        receipt = center.settle(deposit)
+        card.put(receipt)
+        for result in receipt.results:
+            for outcome in result.outcomes:
+                fen = outcome.hi - outcome.lo
+                if outcome.state == o.SETTLED:
+                    done.received_fen += fen
+                else:
+                    done.lost_fen += fen
 
 
 def _reclaim_claims(card: Card, center: CenterApi, trust: Trust) -> list[o.Title]:

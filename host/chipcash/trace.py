@@ -23,7 +23,7 @@ from pathlib import Path
 from chipcash.errors import ChipcashError, LinkLostError
 from chipcash.transports.base import BaseConnection, Connection, printable
 from chipcash_wire import commands as c
-from chipcash_wire.status import status
+from chipcash_wire.status import NAMES, status
 
 __all__ = ["Difference", "Recorder", "Step", "TraceError", "describe", "read", "replay"]
 
@@ -143,7 +143,7 @@ def describe(steps: Iterable[Step]) -> Iterator[str]:
 
 
 def _name(apdu: bytes) -> str:
-    name = c.NAMES.get(apdu[1], f"INS {apdu[1]:02X}")
+    name = NAMES.get(apdu[1], f"INS {apdu[1]:02X}")
     if apdu[1] in (c.INS_GET_DATA, c.INS_GENERATE_KEY_PAIR):
         name += f" {apdu[2]:02X} {apdu[3]:02X}"
     return name + (" (chained)" if apdu[0] & c.CLA_CHAINED else "")

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 _BLOCK = 16
 _KEY = 16
 _NONCE = 13
+_PIECE = 8 * _BLOCK
 TAG = 16
 """Bytes that a sealed message is longer."""
 _MAX_TEXT = 0xFFFF
@@ -53,7 +54,7 @@ class Channel:
         """Encipher and authenticate our next message, at most 65,535 bytes."""
         nonce = self._sealed.to_bytes(_NONCE, "big")
         self._sealed += 1
-        return _crypt(self._outward, nonce, text) + _tag(self._outward, nonce, text)
+        return bytes(_crypt(self._outward, nonce, text) + _tag(self._outward, nonce, text))
 
     def open(self, data: bytes) -> bytes:
         """The other side's next message. Raises ChannelBroken."""
@@ -61,7 +62,7 @@ class Channel:
             raise ChannelBroken()
         nonce = self._opened.to_bytes(_NONCE, "big")
         self._opened += 1
-        text = _crypt(self._inward, nonce, data[:-TAG])
+        text = bytes(_crypt(self._inward, nonce, data[:-TAG]))
         if not equal(_tag(self._inward, nonce, text), bytes(data[-TAG:])):
             raise ChannelBroken()
         return text
@@ -72,13 +73,19 @@ def _xor(a: bytes, b: bytes) -> bytes:
     return (int.from_bytes(a, "big") ^ int.from_bytes(b, "big")).to_bytes(n, "big")
 
 
-def _crypt(cipher: "Cipher", nonce: bytes, text: bytes) -> bytes:
-    """Encipher or decipher: counter mode from block 1 on."""
-    n = len(text)
-    counters = b"".join(
-        [b"\x01" + nonce + i.to_bytes(2, "big") for i in range(1, (n + _BLOCK - 1) // _BLOCK + 1)]
-    )
-    return _xor(bytes(text), cipher(counters)[:n]) if n else b""
+def _crypt(cipher: "Cipher", nonce: bytes, text: bytes) -> bytearray:
+    """Encipher or decipher: counter mode from block 1 on. Piece by piece, since a card has little memory."""
+    out = bytearray(text)
+    counter = 0
+    for at in range(0, len(out), _PIECE):
+        piece = bytes(out[at : at + _PIECE])
+        n = len(piece)
+        counters = b""
+        for _ in range(0, n, _BLOCK):
+            counter += 1
+            counters += b"\x01" + nonce + counter.to_bytes(2, "big")
+        out[at : at + n] = _xor(piece, cipher(counters)[:n])
+    return out
 
 
 def _tag(cipher: "Cipher", nonce: bytes, text: bytes) -> bytes:

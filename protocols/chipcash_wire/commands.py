@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Commands and status words of the card (ISO/IEC 7816-4), named once. See protocols/spec/commands.md.
 
-What status words mean to people is in chipcash_wire.status, apart because a card need not know it.
+What commands are called, and status words mean to people, is in chipcash_wire.status, apart because a card
+need not know it.
 """
 
 AID = b"\xf0CHIPCASH\x01"
@@ -25,21 +26,22 @@ INS_GET_DATA = 0xCA
 INS_PUT_DATA = 0xDA
 INS_STORE_DATA = 0xE2
 
-NAMES = {
-    INS_VERIFY: "VERIFY",
-    INS_CHANGE_REFERENCE_DATA: "CHANGE REFERENCE DATA",
-    INS_RESET_RETRY_COUNTER: "RESET RETRY COUNTER",
-    INS_GENERATE_KEY_PAIR: "GENERATE ASYMMETRIC KEY PAIR",
-    INS_PAY: "PAY",
-    INS_GENERAL_AUTHENTICATE: "GENERAL AUTHENTICATE",
-    INS_INTERNAL_AUTHENTICATE: "INTERNAL AUTHENTICATE",
-    INS_SELECT: "SELECT",
-    INS_GET_RESPONSE: "GET RESPONSE",
-    INS_ENVELOPE: "ENVELOPE",
-    INS_GET_DATA: "GET DATA",
-    INS_PUT_DATA: "PUT DATA",
-    INS_STORE_DATA: "STORE DATA",
-}
+INSTRUCTIONS = (
+    INS_VERIFY,
+    INS_CHANGE_REFERENCE_DATA,
+    INS_RESET_RETRY_COUNTER,
+    INS_GENERATE_KEY_PAIR,
+    INS_PAY,
+    INS_GENERAL_AUTHENTICATE,
+    INS_INTERNAL_AUTHENTICATE,
+    INS_SELECT,
+    INS_GET_RESPONSE,
+    INS_ENVELOPE,
+    INS_GET_DATA,
+    INS_PUT_DATA,
+    INS_STORE_DATA,
+)
+"""All of them; their names are in chipcash_wire.status."""
 
 # P1 of GET DATA: what to read; P2 is an index where there are several.
 DATA_INFO = 0x01
@@ -47,6 +49,7 @@ DATA_CERTIFICATE = 0x02
 DATA_TITLE = 0x03
 DATA_PAYMENT = 0x04
 DATA_RISK = 0x05
+DATA_RECEIVED = 0x06
 
 PIN_REFERENCE = 0x80
 """P2 of VERIFY and its kin: the application's own PIN (ISO/IEC 7816-4, specific reference data 0)."""
@@ -59,7 +62,8 @@ PUK_TRIES = 10
 MAX_TITLES = 16
 MAX_SEEN = 64
 MAX_LOG = 8
-MAX_COMMAND = 2048
+MAX_RECEIVED = 8
+MAX_COMMAND = 2560
 """Longest command data in bytes, extended or chained."""
 
 SW_OK = 0x9000
@@ -93,6 +97,8 @@ SW_NETWORK = 0x9408
 SW_SIGNATURE = 0x9409
 SW_STALE = 0x940A
 SW_NOT_MINE = 0x940B
+SW_ASKED = 0x940C
+SW_DECLINED = 0x940D
 
 
 class ApduError(ValueError):

@@ -1,7 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the card's status words mean, for people. See protocols/spec/commands.md, Status words."""
+"""What the card's commands are called, what its status words mean, for people. See spec/commands.md."""
 
 from chipcash_wire import commands as c
+
+NAMES = {
+    c.INS_VERIFY: "VERIFY",
+    c.INS_CHANGE_REFERENCE_DATA: "CHANGE REFERENCE DATA",
+    c.INS_RESET_RETRY_COUNTER: "RESET RETRY COUNTER",
+    c.INS_GENERATE_KEY_PAIR: "GENERATE ASYMMETRIC KEY PAIR",
+    c.INS_PAY: "PAY",
+    c.INS_GENERAL_AUTHENTICATE: "GENERAL AUTHENTICATE",
+    c.INS_INTERNAL_AUTHENTICATE: "INTERNAL AUTHENTICATE",
+    c.INS_SELECT: "SELECT",
+    c.INS_GET_RESPONSE: "GET RESPONSE",
+    c.INS_ENVELOPE: "ENVELOPE",
+    c.INS_GET_DATA: "GET DATA",
+    c.INS_PUT_DATA: "PUT DATA",
+    c.INS_STORE_DATA: "STORE DATA",
+}
+"""What instructions are called (ISO/IEC 7816-4)."""
 
 STATUS = {
     c.SW_OK: ("ok", "done"),
@@ -53,6 +70,11 @@ STATUS = {
     ),
     c.SW_STALE: ("not newer than what the card has", "nothing to do"),
     c.SW_NOT_MINE: ("not for this card", "the object names another key"),
+    c.SW_ASKED: (
+        "the holder is asked",
+        "confirm on the card's screen, then tap it again: the same request is repeated",
+    ),
+    c.SW_DECLINED: ("refused by the holder", "ask the holder, or charge another amount"),
 }
 """Status word: (name, what it means or what to do). The last digit of 63Cx, 61xx, 6Cxx carries a number."""
 

@@ -312,6 +312,19 @@ def tlvs(*codes: tuple[int, bytes]) -> bytes:
     return b"".join(tag.to_bytes(2, "big") + bytes((len(code),)) + code for tag, code in codes)
 
 
+def received(world: World) -> o.Payment:
+    """A payment of another card to this one."""
+    net = world.net
+    title = net.title(net.payee.public, hi=9, amount=9)
+    item = o.Input(title_id=net.suite.hash(title.message()), lo=0, hi=9)
+    claim = o.Claim(
+        header=net.header, inputs=(item,), amount=9, payee=world.public, nonce=bytes(16),
+        counter=1, time=NOW, deadline=NOW + 9,
+    )  # fmt: skip
+    certificate = net.certificate(net.payee.public)
+    return o.Payment(claim=net.sign(net.payee, claim), titles=(title,), certificate=certificate)
+
+
 CHANGES = {
     "title": Change(
         c.INS_PUT_DATA, lambda w: w.net.title(w.public, hi=77, amount=77).encode(), 1, 77
@@ -332,6 +345,7 @@ CHANGES = {
     "time-that-drops": Change(
         c.INS_PUT_DATA, lambda w: w.net.time(NOW + 40 * DAY).encode(), 1, -150
     ),
+    "received": Change(c.INS_PUT_DATA, lambda w: received(w).encode(), 1),
     "certificate": Change(
         c.INS_PUT_DATA,
         lambda w: w.net.certificate(w.public, expiry=NOW + 500 * DAY).encode(),

@@ -425,3 +425,25 @@ def test_evidence_by_claim_or_digest(shell: Shell) -> None:
     told = shell.json("evidence", "verify", out, "--network", str(other.network_file), code=17)
     assert told["facts"]["reason"] == "title"
     assert shell.json("evidence", "fetch", "00" * 32, "-o", out, code=22)["facts"]["status"] == 404
+
+
+def test_one_card_pays_another(shell: Shell) -> None:
+    shell.money()
+    mine, other = str(shell.env["CHIPCASH_CARD"]), f"sim:{shell.folder}/b.img"
+    shell.json("sim", "new", str(shell.folder / "b.img"))
+    shell.json("card", "personalise", other)
+    shell.offline()
+    told = shell.json("card", "send", "7", f"{mine}?cut_after=3", other, code=28)
+    nonce = told["facts"]["nonce"]
+    assert "may have paid" in told["message"] and nonce in told["hint"]
+    done = shell.json("card", "send", "7", mine, other, "--request", nonce)
+    assert (done["amount_fen"], done["nonce"]) == (700, nonce)
+    info = shell.json("card", "info", other, "--pin")
+    assert (info["balance_fen"], info["pending_fen"]) == (0, 700)
+    assert "7.00 yuan, pending" in shell.run("card", "info", other, "--pin").stdout
+    shell.online()
+    text = shell.run("card", "sync", other, "--pin").stdout
+    assert "Of what other cards had paid to it, 7.00 yuan are verified." in text
+    info = shell.json("card", "info", other, "--pin")
+    assert (info["balance_fen"], info["pending_fen"]) == (700, 0)
+    assert shell.json("card", "info", "--pin")["balance_fen"] == 9_300

@@ -17,7 +17,7 @@ from chipcash_sim.hardware.panel import png
 GOLDEN = Path(__file__).parent / "golden"
 ACTUAL = Path(__file__).parents[2] / "build" / "golden"
 
-PAYEE = bytes.fromhex("037f3ac20e") + bytes(28)
+PAYEE = bytes.fromhex("7f3ac20e51b8d496")
 SMALL = (b"nonce", PAYEE, 1_234)
 LARGE = (b"nonce", PAYEE, 50_000_000)
 

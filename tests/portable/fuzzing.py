@@ -5,8 +5,8 @@ from chipcash_card.applet import Applet
 from chipcash_card.journal import Journal
 from chipcash_card.pin import KEY_PIN
 from chipcash_card.purse import KEY_STATE, State
+from chipcash_wire import card_objects as o
 from chipcash_wire import commands as c
-from chipcash_wire import objects as o
 from chipcash_wire import tlv
 
 BANK = 8192

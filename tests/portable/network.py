@@ -6,8 +6,8 @@ import os
 from chipcash_card.applet import Applet
 from chipcash_card.suites import Signer, generate_private, suite
 from chipcash_sim.image import FileFlash
+from chipcash_wire import card_objects as o
 from chipcash_wire import commands as c
-from chipcash_wire import objects as o
 
 BANK = 12288
 """Small banks, so that the journal moves often."""

@@ -5,8 +5,8 @@ import os
 
 from network import DAY, NOW, PIN, PUK, Network, TestCard, check_payment
 
+from chipcash_wire import card_objects as o
 from chipcash_wire import commands as c
-from chipcash_wire import objects as o
 
 _NETWORKS = {}
 

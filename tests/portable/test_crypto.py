@@ -5,7 +5,7 @@ import os
 from binascii import hexlify, unhexlify
 
 from chipcash_card.suites import BY_NAME, Signer, generate_private, hmac, nonce, suite
-from chipcash_wire import objects as o
+from chipcash_wire import card_objects as o
 from chipcash_wire.compat import equal
 
 GM = suite(o.SUITE_GM)

@@ -5,8 +5,8 @@ import network
 from fuzzing import BANK, Dice, Material, Victim
 
 from chipcash_sim.image import FileFlash
+from chipcash_wire import card_objects as o
 from chipcash_wire import commands as c
-from chipcash_wire import objects as o
 
 _ROUNDS = 3
 _APDUS = 400  # at least, in each round

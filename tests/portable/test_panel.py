@@ -17,8 +17,8 @@ from chipcash_panel.panel import (
     yuan,
 )
 
-PAYEE = b"\x02" + bytes(range(0xA0, 0xC0))
-OTHER = b"\x03" + bytes(range(0x10, 0x30))
+PAYEE = bytes(range(0xA0, 0xA8))
+OTHER = bytes(range(0x10, 0x18))
 PAYMENT = (b"nonce 1", PAYEE, 12345)
 
 
@@ -273,8 +273,8 @@ def test_amounts():
 
 
 def test_fingerprint():
-    assert fingerprint(PAYEE) == "A0A1 A2A3"
-    assert fingerprint(OTHER) == "1011 1213"
+    assert fingerprint(PAYEE) == "a0a1 a2a3 a4a5 a6a7"
+    assert fingerprint(OTHER) == "1011 1213 1415 1617"
 
 
 def lit(canvas):

@@ -246,7 +246,9 @@ def check_bad_objects(suite_name):
     """No bad object may reach a card: wrong data, and the card is as it was."""
     card = Card(suite_name)
     kinds = {"pay request": (c.INS_PAY, c.CLA_PROPRIETARY)}
-    for name in ("title", "risk parameters", "signed time", "certificate"):
+    for name in (
+        "title", "risk parameters", "signed time", "certificate", "payment", "receipt"
+    ):  # fmt: skip
         kinds[name] = (c.INS_PUT_DATA, c.CLA_ISO)
     sent = 0
     try:

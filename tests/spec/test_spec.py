@@ -28,10 +28,10 @@ from chipcash_links.ccid import ATR_T0, ATR_T1
 from chipcash_links.iso14443 import ATS
 from chipcash_sim.card_process import ATR_CONTACT, ATR_CONTACTLESS
 from chipcash_sim.image import MemoryFlash
+from chipcash_wire import card_objects, tlv
 from chipcash_wire import commands as c
 from chipcash_wire import objects as o
-from chipcash_wire import tlv
-from chipcash_wire.status import STATUS
+from chipcash_wire.status import NAMES, STATUS
 from tests.center.world import World
 from tests.portable.network import DAY, NOW, PIN, PUK, Network
 
@@ -93,14 +93,14 @@ CLASSES = {spelled(cls): cls for cls in o.Object.__subclasses__()}
 def kind_of(words: str) -> tuple[int, Any]:
     """Kind and size in the codec's terms."""
     if words == "public key":
-        return o._KEY, 33
+        return card_objects._KEY, 33
     if bits := re.fullmatch(r"(\d+) bits(, (fen|s|time))?", words):
-        return o._UINT, int(bits[1])
+        return card_objects._UINT, int(bits[1])
     if size := re.fullmatch(r"(\d+) bytes", words):
-        return o._BYTES, int(size[1])
+        return card_objects._BYTES, int(size[1])
     sizes = re.fullmatch(r"(?:(\d+) to )?(\d+) (bytes|ASCII digits)", words)
     assert sizes is not None, words
-    return o._BYTES, (int(sizes[1] or sizes[2]), int(sizes[2]))
+    return card_objects._BYTES, (int(sizes[1] or sizes[2]), int(sizes[2]))
 
 
 def test_fields() -> None:
@@ -110,7 +110,7 @@ def test_fields() -> None:
             if name:
                 assert name not in told
                 told[name] = (int(code(tag), 16), *kind_of(kind))
-    assert told == o._FIELDS
+    assert told == card_objects._FIELDS
 
 
 def test_objects() -> None:
@@ -356,7 +356,7 @@ def test_commands_are_all_there() -> None:
         assert cla == (c.CLA_PROPRIETARY if ins == c.INS_PAY else c.CLA_ISO)
         if ins == c.INS_GET_DATA:
             data_objects.add((p1, row[1].split(", ")[1].split()[0]))
-    assert names == {ins: {name} for ins, name in c.NAMES.items()}
+    assert names == {ins: {name} for ins, name in NAMES.items()}
     constants = {
         (value, name[5:].lower()) for name, value in vars(c).items() if name.startswith("DATA_")
     }
@@ -442,7 +442,7 @@ def test_status_words() -> None:
 
 def test_room() -> None:
     told = [int(row[1]) for row in table("commands.md", "what", "least that a card must hold")]
-    assert told == [c.MAX_TITLES, c.MAX_SEEN, c.MAX_LOG, c.MAX_COMMAND]
+    assert told == [c.MAX_TITLES, c.MAX_SEEN, c.MAX_LOG, c.MAX_RECEIVED, c.MAX_COMMAND]
     assert (
         f"4 to {c.PIN_MAX} ASCII digits" in prose("commands.md")
         and c.PIN_MIN == 4

@@ -10,7 +10,7 @@ from chipcash_wire import objects as o
 from chipcash_wire.tlv import encode
 from tests.vectors.make_faults import Node
 from tests.vectors.make_objects import fields
-from tests.vectors.signing import DAY, T0, YEAR, Key, Network, nonce, serial
+from tests.vectors.signing import DAY, T0, WINDOW, YEAR, Key, Network, nonce, serial
 
 _PIN = b"123456"
 _PIN_TAG = 0x9F25
@@ -98,6 +98,10 @@ class Script:
     def info(self, name: str, **values: Any) -> None:
         """GET DATA, info: everything but the build."""
         known = {"lifecycle": o.LIFE_PERSONALISED, "subject": self.net.public("card")}
+        if values.get("lifecycle", o.LIFE_PERSONALISED) == o.LIFE_PERSONALISED:
+            known["room"] = c.MAX_RECEIVED
+        if "balance" in values:
+            known["pending"] = 0
         expected = fields(o.CardInfo(**{**known, **values}, build=b"x"))
         del expected["build"]
         self.send(name, c.INS_GET_DATA, c.DATA_INFO, 0, info=expected)
@@ -117,6 +121,7 @@ def card(net: Network) -> list[dict[str, Any]]:
     _load(script)
     _pay(script)
     _channel(script)
+    _receive(script)
     _transport(script)
     _times(script)
     _limits(script)
@@ -221,7 +226,7 @@ def _read(s: Script) -> None:
     s.send("risk", c.INS_GET_DATA, c.DATA_RISK, 0, reply=net.risk().encode().hex())
     for what, index in (
         (0, 0),
-        (6, 0),
+        (7, 0),
         (c.DATA_INFO, 1),
         (c.DATA_CERTIFICATE, 1),
         (c.DATA_RISK, 1),
@@ -408,9 +413,9 @@ def _transport(s: Script) -> None:
     s.raw("pay in parts", chained(data[:40]), c.SW_OK)
     s.raw("another command in between", c.command(c.INS_GET_DATA, 1, 0), c.SW_CHAIN_BROKEN)
     s.raw("what was begun is forgotten", chained(data[40:], True), c.SW_DATA)
-    for _ in range(8):
-        s.raw("2040 bytes in parts", chained(bytes(255)), c.SW_OK)
-    s.raw("2048 bytes", chained(bytes(8)), c.SW_OK)
+    for _ in range(10):
+        s.raw("2550 bytes in parts", chained(bytes(255)), c.SW_OK)
+    s.raw("2560 bytes", chained(bytes(10)), c.SW_OK)
     s.raw("a byte more", chained(bytes(1)), c.SW_LENGTH)
     s.raw("the chain is forgotten", chained(data, True, 65536), c.SW_OK, same="12.00")
 
@@ -543,6 +548,93 @@ def _channel(s: Script) -> None:
     s.agree("general authenticate, fifth")
     s.sealed("the PIN of one is not that of the other", title, c.SW_SECURITY)
     s.raw("but in clear it still is", title, c.SW_OK, reply=first.hex())
+    s.select(net.header, o.LIFE_PERSONALISED)
+
+
+def _receive(s: Script) -> None:
+    """Touch to touch: payments of another card to this one."""
+    net = s.net
+    kiosk = net.certificate("kiosk")
+    title = net.title("kiosk", 300_000, 310_000, 9)
+
+    def payment(
+        name: str = "touch", payee: str = "card", certificate: o.Certificate = kiosk,
+        of: o.Title = title, by: str = "kiosk", amount: int = 700, **claim: Any,
+    ) -> o.Payment:  # fmt: skip
+        request = net.request(amount, name, payee)
+        parts = [(of, 300_000, 300_000 + amount)]
+        return net.payment(request, parts, certificate, by=by, **claim)
+
+    good = payment()
+    other_title = net.title("kiosk", 300_000, 310_000, 10)
+    of_another = o.Payment(claim=good.claim, titles=(other_title,), certificate=kiosk)
+    strange = o.Payment(
+        claim=good.claim.signed(net.keys["card"].sign(good.claim.message())),
+        titles=good.titles, certificate=kiosk,
+    )  # fmt: skip
+    late = net.certificate("kiosk", expiry=T0 + 100)
+    small = net.certificate("kiosk", per_payment=699)
+    soon = net.title("kiosk", 300_000, 310_000, 9, expiry=T0 + 100 + WINDOW - 1)
+    for name, sw, bad in (
+        ("truncated payment", c.SW_DATA, good.encode()[:-1]),
+        ("payment of another network", c.SW_NETWORK, payment(header=net.elsewhere)),
+        ("payment to another", c.SW_NOT_MINE, payment(payee="merchant")),
+        ("payment by a stranger's certificate", c.SW_SIGNATURE,
+         payment(certificate=net.certificate("kiosk", by="stranger"))),
+        ("payment by another network's certificate", c.SW_NETWORK,
+         payment(certificate=net.certificate("kiosk", header=net.elsewhere))),
+        ("payment by an expired certificate", c.SW_EXPIRED, payment(certificate=late)),
+        ("payment that is due", c.SW_EXPIRED, payment(time=T0 - 2, deadline=T0 - 1)),
+        ("payment by a merchant", c.SW_LIMIT_PAYMENT,
+         payment(certificate=net.certificate("kiosk", o.ROLE_MERCHANT))),
+        ("payment above its limit", c.SW_LIMIT_PAYMENT, payment(certificate=small)),
+        ("payment of a stranger's title", c.SW_SIGNATURE,
+         payment(of=net.title("kiosk", 300_000, 310_000, 9, by="stranger"))),
+        ("payment of another's title", c.SW_SIGNATURE,
+         payment(of=net.title("merchant", 300_000, 310_000, 9))),
+        ("payment of another title than it names", c.SW_SIGNATURE, of_another),
+        ("payment of a title that ends before", c.SW_EXPIRED, payment(of=soon)),
+        ("payment that another signed", c.SW_SIGNATURE, strange),
+    ):  # fmt: skip
+        s.put(name, bad, sw)
+    s.put("a payment to this card", good)
+    s.put("the same payment", good, c.SW_STALE)
+    again = good.claim.signed(net.keys["kiosk"].sign(good.claim.message(), b"again"))
+    s.put("the same, signed anew",
+          o.Payment(claim=again, titles=good.titles, certificate=kiosk), c.SW_STALE)  # fmt: skip
+    received = c.INS_GET_DATA, c.DATA_RECEIVED
+    s.send("received without PIN", *received, 0, sw=c.SW_SECURITY)
+    s.verify("verify for what came", _PIN)
+    s.send("received", *received, 0, reply=good.claim.encode().hex())
+    s.send("no more received", *received, 1, sw=c.SW_RECORD_NOT_FOUND)
+    s.info(
+        "info with what is pending", counter=4, time=T0, sequence=1, pin_tries=3,
+        balance=1_401, pending=700, spent=28_599, payments=4, room=c.MAX_RECEIVED - 1,
+    )  # fmt: skip
+    s.refused(
+        "what is pending cannot be spent", net.request(1_402, "pending"), c.SW_INSUFFICIENT_FUNDS
+    )
+    for number in range(1, c.MAX_RECEIVED):
+        s.put(f"payment {number}", payment(f"touch {number}", counter=number + 1))
+    s.put("one more than there may be", payment("touch 8"), c.SW_NO_SPACE)
+
+    def receipt(*names: str, by: str = "center", **changes: Any) -> o.Receipt:
+        claims = [payment(name, counter=number + 1).claim for number, name in enumerate(names)]
+        return net.receipt(claims, by=by, **changes)
+
+    for name, sw, bad_receipt in (
+        ("receipt of a stranger", c.SW_SIGNATURE, receipt("touch", by="stranger")),
+        ("receipt of another network", c.SW_NETWORK, receipt("touch", header=net.elsewhere)),
+        ("receipt of nothing", c.SW_STALE, receipt()),
+        ("receipt of another payment", c.SW_STALE, receipt("touch 9")),
+    ):
+        s.put(name, bad_receipt, sw)
+    s.put("receipt", receipt("touch"))
+    s.put("the same receipt", receipt("touch"), c.SW_STALE)
+    s.put(
+        "receipt of the others", receipt("touch", *(f"touch {n}" for n in range(1, c.MAX_RECEIVED)))
+    )
+    s.send("nothing is pending", *received, 0, sw=c.SW_RECORD_NOT_FOUND)
     s.select(net.header, o.LIFE_PERSONALISED)
 
 

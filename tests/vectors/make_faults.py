@@ -11,15 +11,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from chipcash_wire import card_objects, tlv
 from chipcash_wire import objects as o
-from chipcash_wire import tlv
 from tests.vectors.make_objects import KINDS, NAMES
 from tests.vectors.signing import Network
 
 _UINT, _BYTES, _KEY = 0, 1, 2
 _UNKNOWN = b"\xc0\x01\x00"
 """A field that no object has."""
-_TAGS = {tag: (name, kind, size) for name, (tag, kind, size) in o._FIELDS.items()}
+_TAGS = {tag: (name, kind, size) for name, (tag, kind, size) in card_objects._FIELDS.items()}
 _CONSTRUCTED = {cls.TAG for cls in KINDS.values()}
 
 
@@ -60,7 +60,7 @@ class Node:
 
     def find(self, name: str) -> int:
         """Where the first field of that name is."""
-        wanted = o._FIELDS[name][0] if name in o._FIELDS else KINDS[name].TAG
+        wanted = card_objects._FIELDS[name][0] if name in card_objects._FIELDS else KINDS[name].TAG
         return next(i for i, node in enumerate(self.nodes) if node.tag == wanted)
 
     def set(self, name: str, value: bytes) -> Node:
@@ -172,7 +172,7 @@ def _tags(tree: Node, start: int, data: bytes) -> Iterator[tuple[str, str, bytes
 
 def _order(tree: Node) -> Iterator[tuple[str, str, bytes]]:
     cls = next(each for each in KINDS.values() if tree.tag == each.TAG)
-    optional = {o._FIELDS[each[:-1]][0] for each in cls.FIELDS if each[-1] == "?"}
+    optional = {card_objects._FIELDS[each[:-1]][0] for each in cls.FIELDS if each[-1] == "?"}
     for at, node in enumerate(tree.nodes):
         what = _TAGS[node.tag][0] if node.tag in _TAGS else NAMES_BY_TAG[node.tag]
         # Leaving out all but the first of several like objects breaks no rule of the encoding.
@@ -288,10 +288,10 @@ def _certificate(net: Network, tree: Node) -> Spoilt:
     for role in range(1, 5):
         yield "a card's fields for another role", o.ROLES[role], tree.set("role", _uint(role))
     for gone in ("tier", "form", "per_payment"):
-        yield "card without its fields", f"no {gone}", _without(tree, o._FIELDS[gone][0])
+        yield "card without its fields", f"no {gone}", _without(tree, card_objects._FIELDS[gone][0])
     bare = tree
     for gone in ("tier", "form", "per_payment"):
-        bare = _without(bare, o._FIELDS[gone][0])
+        bare = _without(bare, card_objects._FIELDS[gone][0])
     yield "card without its fields", "none of them", bare
     for role in (0, 6):
         yield "unknown role", f"{role}, without a card's fields", bare.set("role", _uint(role))
@@ -355,7 +355,7 @@ def _claim(net: Network, tree: Node) -> Spoilt:
         "input with another field",
         tree.put(at, replace(model, nodes=(*model.nodes, _as(_UNKNOWN)))),
     )
-    unsigned = _without(tree, o._FIELDS["signature"][0])
+    unsigned = _without(tree, card_objects._FIELDS["signature"][0])
     yield "missing field", "not signed", unsigned
 
 
@@ -372,7 +372,7 @@ def _payment(net: Network, tree: Node) -> Spoilt:
     yield "interval exceeds its title", "above", tree.put(at, title.set("hi", _uint(1_199)))
     yield "interval exceeds its title", "below", tree.put(at, title.set("lo", _uint(1)))
     for i, what in ((0, "claim"), (at, "title"), (len(tree.nodes) - 1, "certificate")):
-        unsigned = _without(tree.nodes[i], o._FIELDS["signature"][0])
+        unsigned = _without(tree.nodes[i], card_objects._FIELDS["signature"][0])
         yield "field inside is bad", f"{what} without signature", tree.put(i, unsigned)
         longer = tree.nodes[i].set("signature", bytes(65))
         yield "field inside is bad", f"{what} with 65 bytes of signature", tree.put(i, longer)
@@ -442,7 +442,7 @@ def _evidence(net: Network, tree: Node) -> Spoilt:
 def _reclaim(net: Network, tree: Node) -> Spoilt:
     claim = tree.nodes[-1]
     at = len(tree.nodes) - 1
-    title_id = Node(o._FIELDS["title_id"][0], net.id(net.small_title))
+    title_id = Node(card_objects._FIELDS["title_id"][0], net.id(net.small_title))
     void = Node.parse(net.void(net.first_payment.claim, "merchant").encode())
     yield "claim and title", "", tree.put(at, claim, title_id)
     yield "neither claim nor title", "", replace(tree, nodes=tree.nodes[:-1])
@@ -459,7 +459,7 @@ def _personalisation(net: Network, tree: Node) -> Spoilt:
             detail = f"{name} with {wrong.hex()}"
             yield "not digits", detail, tree.set(name, digits + wrong)
     at = len(tree.nodes) - 1
-    unsigned = _without(tree.nodes[at], o._FIELDS["signature"][0])
+    unsigned = _without(tree.nodes[at], card_objects._FIELDS["signature"][0])
     yield "field inside is bad", "risk parameters without signature", tree.put(at, unsigned)
 
 

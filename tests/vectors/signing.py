@@ -245,6 +245,23 @@ class Network:
             title_id=self.id(title) if title else None,
         )
 
+    def receipt(
+        self, claims: Sequence[o.Claim], *, by: str = "center", **changes: Any
+    ) -> o.Receipt:
+        """A receipt by which these claims have settled, without its titles."""
+        results = tuple(
+            o.Result(
+                claim_id=self.id(claim),
+                outcomes=tuple(
+                    o.Outcome(title_id=item.title_id, lo=item.lo, hi=item.hi, state=o.SETTLED)
+                    for item in claim.inputs
+                ),
+            )
+            for claim in claims
+        )
+        values = {"digest": bytes(32), "time": T0 + DAY, "results": results, "titles": ()}
+        return self._signed(o.Receipt, by, {**values, **changes})
+
     def signed_time(
         self, time: int = T0, sequence: int = 0, *, by: str = "center", **changes: Any
     ) -> o.SignedTime:

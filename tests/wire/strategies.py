@@ -5,6 +5,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from chipcash_wire import card_objects
 from chipcash_wire import objects as o
 
 OBJECTS: list[type[o.Object]] = [
@@ -21,14 +22,14 @@ _header = st.builds(
 
 
 def _field(name: str) -> st.SearchStrategy[Any]:
-    _, kind, size = o._FIELDS[name]
+    _, kind, size = card_objects._FIELDS[name]
     if name == "header":
         return _header
     if name in ("pin", "puk"):
         return st.integers(10 ** (size[1] - 1), 10 ** size[1] - 1).map(lambda n: str(n).encode())
-    if kind == o._UINT:
+    if kind == card_objects._UINT:
         return st.integers(0, (1 << size) - 1)
-    if kind == o._KEY:
+    if kind == card_objects._KEY:
         return _key
     least, most = size if isinstance(size, tuple) else (size, size)
     return st.binary(min_size=least, max_size=most)

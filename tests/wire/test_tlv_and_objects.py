@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chipcash_wire import commands, objects, tlv
+from chipcash_wire import card_objects, commands, objects, tlv
 from chipcash_wire.status import status
 from chipcash_wire.tlv import WireError
 from tests.wire.strategies import OBJECTS, any_object
@@ -90,7 +90,7 @@ def test_random_bytes_never_crash(data: bytes, cls: type[objects.Object]) -> Non
 
 
 def test_tags_and_names_are_unique() -> None:
-    tags = [tag for tag, _, _ in objects._FIELDS.values()]
+    tags = [tag for tag, _, _ in card_objects._FIELDS.values()]
     assert len(set(tags)) == len(tags)
     kinds = [cls.TAG for cls in OBJECTS]
     assert len(set(kinds)) == len(kinds)

@@ -11,7 +11,9 @@ import click
 
 from chipcash.cli.base import (
     EXIT_FAILED,
+    YUAN,
     Group,
+    Hex,
     Report,
     ask_pin,
     card_at,
@@ -74,6 +76,7 @@ def info(path: str, with_pin: bool, network_file: Path | None, wait: float) -> R
         "spent_fen": found.spent,
         "payments": found.payments,
         "balance_fen": found.balance,
+        "pending_fen": found.pending,
     }
     rows = [("life", life), ("build", build)]
     if certificate is not None and risk is not None:
@@ -95,6 +98,10 @@ def info(path: str, with_pin: bool, network_file: Path | None, wait: float) -> R
         ]
     if found.balance is not None:
         rows.append(("balance", f"{yuan(found.balance)} yuan"))
+    if found.pending:
+        rows.append(
+            ("received", f"{yuan(found.pending)} yuan, pending repeat payment verification")
+        )
     return Report(data, table(rows))
 
 
@@ -198,6 +205,8 @@ def sync(path: str, network_file: Path, url: str, with_pin: bool, wait: float) -
         "loaded": len(done.loaded),
         "loaded_fen": done.loaded_fen,
         "reclaimed_fen": done.reclaimed_fen,
+        "received_fen": done.received_fen,
+        "lost_fen": done.lost_fen,
         "limits_renewed": done.limits_renewed,
         "refused": done.refused,
         "left": done.left,
@@ -210,6 +219,14 @@ def sync(path: str, network_file: Path, url: str, with_pin: bool, wait: float) -
         )
     else:
         lines.append("There was no money to bring.")
+    if done.received_fen or done.lost_fen:
+        lines.append(
+            f"Of what other cards had paid to it, {yuan(done.received_fen)} yuan are verified."
+        )
+    if done.lost_fen:
+        lines.append(
+            f"{yuan(done.lost_fen)} yuan are not: they were paid elsewhere before, or came too late."
+        )
     if done.left:
         lines.append(
             f"{done.left} more titles found no room on the card: spend, then synchronise again."
@@ -223,6 +240,52 @@ def sync(path: str, network_file: Path, url: str, with_pin: bool, wait: float) -
     if balance is not None:
         lines.append(f"Its balance is {yuan(balance)} yuan.")
     return Report(data, lines, exit_code=CenterRefused.exit_code if done.refused else 0)
+
+
+@command.command("send")
+@click.argument("amount", type=YUAN)
+@click.argument("payer", metavar="PAYER")
+@click.argument("payee", metavar="PAYEE")
+@click.option("--request", type=Hex(16), help="Finish this request, which broke off before.")
+@pin_option
+@card_network_option
+@wait_option
+def send(
+    amount: int,
+    payer: str,
+    payee: str,
+    request: bytes | None,
+    with_pin: bool,
+    network_file: Path | None,
+    wait: float,
+) -> Report:
+    """Pay AMOUNT from the card PAYER to the card PAYEE. Needs no network.
+
+    The receiving card keeps it as pending; its holder synchronises it with the center later, with its PIN.
+    """
+    from chipcash import touch
+
+    pin = ask_pin() if with_pin else None
+    with (
+        card_at(payee, wait) as to,
+        card_at(payer, wait, pin, network=network_file) as card,
+        pin_hint(with_pin),
+    ):
+        claim = touch.send(card, to, amount, system_clock(), request)
+    return Report(
+        {
+            "amount_fen": claim.amount,
+            "payee": claim.payee.hex(),
+            "nonce": claim.nonce.hex(),
+            "claim_id": object_id(claim).hex(),
+            "deadline": claim.deadline,
+        },
+        [
+            f"{yuan(claim.amount)} yuan are with the card {claim.payee.hex()}, "
+            "pending repeat payment verification.",
+            f"Before {when(claim.deadline)} it has to be synchronised: chipcash card sync --pin",
+        ],
+    )
 
 
 @command.command("present")
@@ -245,10 +308,17 @@ def present(path: str, picture: Path | None, wait: float) -> Report:
 @card_path
 @click.option("--yes", is_flag=True, help="Pay without asking.")
 @pin_option
+@card_network_option
 @picture_option
 @wait_option
 def answer(
-    text: str, path: str, yes: bool, with_pin: bool, picture: Path | None, wait: float
+    text: str,
+    path: str,
+    yes: bool,
+    with_pin: bool,
+    network_file: Path | None,
+    picture: Path | None,
+    wait: float,
 ) -> Report:
     """Pay the bill in the QR code that a till shows; shows the code that the till has to scan.
 
@@ -280,7 +350,7 @@ def answer(
                 {"paid": False}, ["Nothing was paid: no card was asked."], exit_code=EXIT_FAILED
             )
     pin = ask_pin() if with_pin else None
-    with card_at(path, wait, pin) as card, pin_hint(with_pin):
+    with card_at(path, wait, pin, network=network_file) as card, pin_hint(with_pin):
         payment = pay(card, bill, system_clock())
     claim = payment.claim
     data = {

@@ -256,6 +256,9 @@ class Pos:
         fresh=True charges anew all the same (another customer). pin: for amounts above the card's free
         limit; ask for it when PinError says so.
 
+        A card with buttons may ask its holder first; where he does not decide in time the request stays OPEN,
+        and the next tap repeats it.
+
         Raises PosError or CardError (nothing was paid), Refusal (the answer is not accepted), AnswerLost
         (the card may have paid: charge or retry with the same card, or give up), AnotherCard.
         """
@@ -283,6 +286,8 @@ class Pos:
                 # Nobody has paid this very request, so nobody needs a void for it.
                 self._cancel(request.nonce)
                 raise
+            if isinstance(error, CardError) and error.sw == c.SW_ASKED:
+                raise _stays_open(error, request) from None
             raise AnswerLost(request.nonce, amount, error.message) from error
         return self._take(request, answer, policy, blacklist)
 
@@ -319,9 +324,7 @@ class Pos:
         except (LinkLostError, CardReplyError) as error:
             raise AnswerLost(request.nonce, request.amount, error.message) from error
         except CardError as error:
-            error.hint += f" The request of {yuan(request.amount)} stays open."
-            error.facts["nonce"] = request.nonce.hex()
-            raise
+            raise _stays_open(error, request) from None
         return self._take(request, answer, policy, blacklist)
 
     def bill(
@@ -1162,11 +1165,19 @@ _WHY = {
 """Reason of an interval that did not settle."""
 
 
+def _stays_open(error: CardError, request: o.PayRequest) -> CardError:
+    """A refusal after which the request can still be paid, with a word about that."""
+    error.hint += f" The request of {yuan(request.amount)} stays open."
+    error.facts["nonce"] = request.nonce.hex()
+    return error
+
+
 def _certainly_unpaid(error: ChipcashError) -> bool:
     """Whether a PAY sent for the first time, that failed like this, leaves no payment on the card."""
     if isinstance(error, CardError):
-        # A refused command changes nothing; of an internal error nobody knows what came before it.
-        return error.sw in STATUS and error.sw != c.SW_INTERNAL
+        # A refused command changes nothing; of an internal error nobody knows what came before it. Who is
+        # asked to confirm has not paid either, but may: his card then pays this very request.
+        return error.sw in STATUS and error.sw not in (c.SW_INTERNAL, c.SW_ASKED)
     return isinstance(error, LinkLostError) and not error.maybe_executed
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How long the transports wait and how often they try: the one place for it.
+"""How long the toolkit waits for a card and how often it tries: the one place for it.
 
 `CHIPCASH_TIMES="serial_answer_s=10,serial_tries=5"` in the environment changes them for slow boards and poor
 links. Trying again is safe on every link: a card answers a payment request that it has seen with the same
@@ -32,7 +32,8 @@ class Times:
     opened may still start. nfc_poll_s: pause between two looks for a
     card in the field. sd_answer_s: silence after which an SD card counts as lost, sd_busy_s: after its
     first sign of life, sd_greet_s: when it is opened. pcsc_restart_s: pause before the smart card service,
-    found restarting, is asked once more. pcsc_poll_s: how long one wait for a card lasts."""
+    found restarting, is asked once more. pcsc_poll_s: how long one wait for a card lasts. confirm_s: how long
+    a card that asks its holder to confirm a payment is asked again, confirm_poll_s: pause in between."""
 
     serial_answer_s: float = 3.0
     serial_tries: int = 3
@@ -47,6 +48,8 @@ class Times:
     sd_greet_s: float = 0.5
     pcsc_restart_s: float = 0.5
     pcsc_poll_s: float = 0.25
+    confirm_s: float = 30.0
+    confirm_poll_s: float = 0.3
 
 
 _changed: list[Times] = []

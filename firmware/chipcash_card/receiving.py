@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Touch to touch: payments of other cards to this one, and what became of them. See PUT DATA in
+protocols/spec/commands.md.
+
+A received claim is pending: it is kept for its deposit and cannot be spent. What settles comes back as
+titles.
+"""
+
+from chipcash_card.purse import KEY_RECEIVED, Refused
+from chipcash_wire import card_objects as o
+from chipcash_wire import commands as c
+from chipcash_wire.compat import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from chipcash_card.purse import Purse
+
+
+def payment(data: bytes, purse: "Purse", newest: int) -> "dict[bytes, bytes | None]":
+    """A payment to this card, verified as far as that can be done offline: what the journal has to store.
+
+    newest: the newest known time. Raises Refused."""
+    found = o.Payment.decode(data)
+    claim = found.claim
+    certificate = found.certificate
+    payer = certificate.subject
+    purse.check_header(claim)
+    if claim.payee != purse.public:
+        raise Refused(c.SW_NOT_MINE)
+    purse.check_signed(certificate, purse.certification_key)
+    if certificate.expiry <= max(newest, claim.time) or claim.deadline < newest:
+        raise Refused(c.SW_EXPIRED)
+    if claim.amount > (certificate.per_payment or 0):  # which only a card's certificate has
+        raise Refused(c.SW_LIMIT_PAYMENT)
+    for item, title in zip(claim.inputs, found.titles):
+        purse.check_signed(title, purse.center_key)
+        if title.owner != payer or purse.hash(title.message()) != item.title_id:
+            raise Refused(c.SW_SIGNATURE)
+        if title.expiry < claim.deadline:
+            raise Refused(c.SW_EXPIRED)
+    purse.check_signed(claim, payer)
+    claim_id = purse.hash(claim.message())
+    if purse.received_keys(claim_id):
+        raise Refused(c.SW_STALE)
+    if not purse.room:
+        raise Refused(c.SW_NO_SPACE)
+    place = claim.deadline.to_bytes(5, "big") + claim.amount.to_bytes(8, "big")
+    return {KEY_RECEIVED + claim_id[:16] + place: claim.encode()}
+
+
+def receipt(data: bytes, purse: "Purse", newest: int) -> "dict[bytes, bytes | None]":
+    """What became of received claims: the journal has to forget them, they are no longer pending.
+
+    Raises Refused."""
+    from chipcash_wire.receipts import Receipt
+
+    found = Receipt.decode(data)
+    purse.check_signed(found, purse.center_key)
+    changes: "dict[bytes, bytes | None]" = {}
+    for result in found.results:
+        for key in purse.received_keys(result.claim_id):
+            changes[key] = None
+    if not changes:
+        raise Refused(c.SW_STALE)
+    return changes
