@@ -109,7 +109,8 @@ class Session:
             self._chain_head = head
             return _sw(c.SW_OK)
         self._chain = self._chain_head = b""
-        if ins == c.INS_GET_RESPONSE and cla == c.CLA_ISO:
+        if ins == c.INS_GET_RESPONSE and cla in (c.CLA_ISO, c.CLA_PROPRIETARY):
+            # Some host stacks ask for the rest of a reply with the CLA of its command.
             if not rest:
                 raise Refused(c.SW_CONDITIONS)
             reply = rest
