@@ -60,6 +60,7 @@ def test_commands(file: Path, tmp_path: Path) -> None:
             "HOME": str(tmp_path),
             "LANG": "C.UTF-8",
             "PROTOCOLS": str(ROOT / "protocols"),
+            "DOCS": str(ROOT / "docs"),
         },
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,

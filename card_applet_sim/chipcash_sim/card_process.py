@@ -1,16 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """The card as a process of its own, under CPython or MicroPython: the applet behind its links. Portable.
 
-    card_process.py IMAGE LINK=HOST:PORT... [contactless] [echo] [pace=N] [confirm_above=N] [cut_write=N]
-                    [half] [cut_before=N] [cut_after=N]
+    card_process.py IMAGE LINK=HOST:PORT... [contactless] [echo] [trace=FILE] [pace=N] [confirm_above=N]
+                    [cut_write=N] [half] [cut_before=N] [cut_after=N]
 
 It connects each link to a socket of the emulator (chipcash_sim.plug), which is the link's medium; `vpcd`
 may be the real vpcd as well. contactless: what comes over vpcd counts as over the air. echo: answer each
-command APDU with itself, to measure a link alone. pace: microseconds that each step of long work takes
-longer, to be as slow as a board. confirm_above: fen above which the holder of a card with a panel (link
-`panel`) has to confirm, by default for each payment. cut_write: power fails at the n-th flash write;
-cut_before, cut_after: before or after the n-th APDU is processed, with no answer. The process ends when the
-power does, or when a link's other end is closed."""
+command APDU with itself, to measure a link alone. trace: write all command APDUs and their answers to the
+end of this file (chipcash_wire.trace). pace: microseconds that each step of long work takes longer, to be
+as slow as a board. confirm_above: fen above which the holder of a card with a panel (link `panel`) has to
+confirm, by default for each payment. cut_write: power fails at the n-th flash write; cut_before,
+cut_after: before or after the n-th APDU is processed, with no answer. The process ends when the power
+does, or when a link's other end is closed."""
 
 import os
 import select
@@ -27,6 +28,7 @@ from chipcash_wire.compat import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from chipcash_panel.panel import Panel
+    from chipcash_wire.trace import Writer
 
 ATR_CONTACT = b"\x3b\x80\x01\x81"
 """ISO/IEC 7816-3: T=1, no historical bytes, check byte."""
@@ -46,9 +48,10 @@ class Ended(Exception):
 
 class Plugged:
     """A link's port (chipcash_links.link): packets over a socket. Raises Ended when its other end is
-    closed."""
+    closed. name: the link's."""
 
-    def __init__(self, host: str, port: int) -> None:
+    def __init__(self, host: str, port: int, name: str) -> None:
+        self.name = name
         self.socket = socket.socket()
         self.socket.connect(socket.getaddrinfo(host, port)[0][-1])
         self.socket.setsockopt(_TCP, _NODELAY, 1)
@@ -97,6 +100,11 @@ class Chip:
         self._apdus = 0
         self._applet: "Applet | None" = None
         self.panel: "Panel | None" = None
+        self.trace: "Writer | None" = None
+        if "trace" in options:
+            from chipcash_wire.trace import Writer
+
+            self.trace = Writer(options["trace"])
 
     def power_on(self) -> Applet:
         """The applet, started if it is not running."""
@@ -119,6 +127,17 @@ class Chip:
 
     def process(self, interface: "Interface", apdu: bytes) -> bytes:
         """Answer one command APDU of an interface. Raises PowerCut."""
+        if self.trace is None:
+            return self._answer(interface, apdu)
+        self.trace.command(apdu)
+        reply = None
+        try:
+            reply = self._answer(interface, apdu)
+            return reply
+        finally:
+            self.trace.answer(reply)
+
+    def _answer(self, interface: "Interface", apdu: bytes) -> bytes:
         if self._echo:
             return apdu + b"\x90\x00"
         self._apdus += 1
@@ -200,7 +219,7 @@ class Front(Link):
 def plug_in(name: str, where: str, chip: Chip, options: "dict[str, str]") -> Link:
     """The link of that name, connected. Modules are imported for it alone: a card has few links."""
     host, _, number = where.rpartition(":")
-    port = Plugged(host, int(number))
+    port = Plugged(host, int(number), name)
     if name == "panel":
         return Front(Interface(chip, False), port, int(options.get("confirm_above", "0")))
     if name == "vpcd":
@@ -257,6 +276,8 @@ def serve(links: "list[Link]", chip: Chip, pace: int) -> None:
         for entry in ready or poll.poll(-1 if chip.panel is None else _TICK_MS):
             where = entry[0]  # MicroPython gives the socket itself
             current = by_number[where if isinstance(where, int) else where.fileno()]
+            if chip.trace is not None:
+                chip.trace.session(current.port.name)  # type: ignore[attr-defined]
             data = current.port.receive()
             if data:
                 current.take(data)
@@ -271,7 +292,7 @@ def main(arguments: "list[str]") -> None:
     options: "dict[str, str]" = {}
     for word in arguments[1:]:
         name, _, value = word.partition("=")
-        if ":" in value:
+        if ":" in value and name != "trace":
             plugs.append((name, value))
         else:
             options[name] = value

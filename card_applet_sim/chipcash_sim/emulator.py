@@ -22,6 +22,7 @@ from chipcash_sim.card_process import ATR_CONTACT, ATR_CONTACTLESS
 from chipcash_sim.image import FileFlash, PowerCut
 from chipcash_sim.plug import CardGone, Plug
 from chipcash_sim.vpcd import VpcdServer
+from chipcash_wire.trace import Writer
 
 RUNTIMES = ("inprocess", "cpython", "micropython")
 _START_S = 10.0
@@ -38,10 +39,11 @@ class Card:
     latter). contactless: the applet is told that commands come over the air. pace: microseconds that each
     step of long work takes longer, to be as slow as a board (a card process only). echo: a card process
     answers each command APDU with itself, to measure a link alone. confirm_above: fen above which the holder
-    of a card with a panel (link `panel`) has to confirm. Faults, counted from power_on(): cut_write=n fails
-    the power at the n-th flash write (from 0), half=True leaves that write half done; cut_before=n and
-    cut_after=n fail it before or after the n-th APDU (from 1) is processed, unanswered. A fault stays set for
-    the next power_on(); clear it with faults()."""
+    of a card with a panel (link `panel`) has to confirm. trace: a file to whose end all command APDUs and
+    their answers are written, whatever link they come by (chipcash.trace reads it). Faults, counted from
+    power_on(): cut_write=n fails the power at the n-th flash write (from 0), half=True leaves that write
+    half done; cut_before=n and cut_after=n fail it before or after the n-th APDU (from 1) is processed,
+    unanswered. A fault stays set for the next power_on(); clear it with faults()."""
 
     def __init__(
         self,
@@ -56,6 +58,7 @@ class Card:
         pace: int = 0,
         echo: bool = False,
         confirm_above: int = 0,
+        trace: str | Path | None = None,
     ) -> None:
         if runtime not in RUNTIMES:
             raise ValueError(f"runtime {runtime!r} is none of {', '.join(RUNTIMES)}")
@@ -66,11 +69,13 @@ class Card:
         self.pace = pace
         self.echo = echo
         self.confirm_above = confirm_above
+        self.trace = trace
         self.faults(cut_write=cut_write, half=half, cut_before=cut_before, cut_after=cut_after)
         self._applet: Applet | None = None
         self._session: Session | None = None
         self._flash: FileFlash | None = None
         self._apdus = 0
+        self._writer: Writer | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._server: VpcdServer | None = None
 
@@ -113,6 +118,9 @@ class Card:
                 self.power_off()
                 raise CardRemoved(str(gone)) from None
         self._apdus = 0
+        if self.trace is not None:
+            self._writer = Writer(str(self.trace))
+            self._writer.session("inprocess")
         self._flash = FileFlash(str(self.image), self._cut_write, self._half)
         try:
             self._applet = Applet(self._flash, os.urandom)
@@ -133,6 +141,8 @@ class Card:
         if self._session is None:
             raise CardRemoved("the card has no power")
         self._apdus += 1
+        if self._writer is not None:
+            self._writer.command(apdu)
         try:
             if self._apdus == self._cut_before:
                 raise PowerCut()
@@ -140,8 +150,12 @@ class Card:
             if self._apdus == self._cut_after:
                 raise PowerCut()
         except PowerCut:
+            if self._writer is not None:
+                self._writer.answer(None)
             self.power_off()
             raise CardRemoved("the power was cut") from None
+        if self._writer is not None:
+            self._writer.answer(reply)
         return reply
 
     def idle(self) -> bool:
@@ -160,6 +174,9 @@ class Card:
             self._server.close()
             self._server = None
         self._applet = self._session = None
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
         if self._flash is not None:
             self._flash.close()
             self._flash = None
@@ -189,6 +206,10 @@ class Card:
             arguments.append("contactless")
         if self.echo:
             arguments.append("echo")
+        if self.trace is not None:
+            with open(self.trace, "ab"):
+                pass  # what cannot be written is told here, and not by a card that does not start
+            arguments.append(f"trace={Path(self.trace).absolute()}")
         if self._half:
             arguments.append("half")
         if self._cut_write is not None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from chipcash.errors import ChipcashError, LinkLostError
-from chipcash.transports.base import Connection, printable
+from chipcash.transports.base import Connection
 from chipcash.transports.times import times
 from chipcash_wire import commands as c
 from chipcash_wire import objects as o
@@ -22,6 +22,7 @@ from chipcash_wire import tlv
 from chipcash_wire.channel import Channel, ChannelBroken
 from chipcash_wire.status import NAMES, status
 from chipcash_wire.tlv import WireError
+from chipcash_wire.trace import printable
 
 __all__ = ["Card", "CardError", "CardReplyError", "Exchange", "PinError"]
 

@@ -10,25 +10,22 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from chipcash import crypto
-from chipcash.bank.cards import new_puk, personalise
 from chipcash.bank.library import BankLibrary
 from chipcash.card import Card
-from chipcash.cardholder import load
 from chipcash.center.client import CenterClient
 from chipcash.center.errors import CenterUnreachable
-from chipcash.center.service import Service
 from chipcash.errors import ChipcashError
 from chipcash.evidence import verify_evidence
 from chipcash.genuine import genuine
-from chipcash.home import Home, init
 from chipcash.pos import AnswerLost, PaymentState, PendingMoney, Pos, yuan
+from chipcash.sandbox import PIN, Reader, Sandbox
 from chipcash.terminal import Refusal
 from chipcash.transports import Connection, open_path
 from chipcash.transports.base import BaseConnection
@@ -41,24 +38,18 @@ __all__ = [
     "Bar",
     "DemoFailed",
     "Facts",
-    "Reader",
     "Scene",
     "Span",
-    "pcsc_readers",
     "run",
-    "sim_readers",
 ]
 
 READERS = 2
 """Readers that the story needs: the counter's and B's, and C's."""
-NETWORK = b"TEST"
 COIN = 10_000
 FIRST = 3_680
 SECOND = 1_200
 CLONED = 2_000
-_PIN = "258013"
 _INSERT_S = 15.0
-_TIER = 4
 _SELECT_AND_PAY = 2
 
 
@@ -66,16 +57,6 @@ class DemoFailed(ChipcashError):
     """The story did not go as it must: a fault of chipcash or of this machine."""
 
     exit_code = 40
-
-
-class Reader(Protocol):
-    """Where a card is put: insert() tells the path at which a terminal then finds it."""
-
-    def insert(self, image: Path, runtime: str, cut_after: int = 0) -> str:
-        """Put the card of an image in. cut_after: it loses power after that many commands, unanswered."""
-
-    def remove(self) -> None:
-        """Take the card out; without one nothing happens."""
 
 
 @dataclass(frozen=True)
@@ -133,56 +114,6 @@ class Facts:
         return asdict(self)
 
 
-class _PcscReader:
-    """A virtual reader of a private pcscd session."""
-
-    def __init__(self, name: str, port: int) -> None:
-        self.name = name
-        self.port = port
-        self.card: emulator.Card | None = None
-
-    def insert(self, image: Path, runtime: str, cut_after: int = 0) -> str:
-        self.remove()
-        self.card = emulator.Card(image, runtime, cut_after=cut_after)
-        self.card.insert(self.port)
-        return f"pcsc:{self.name}"
-
-    def remove(self) -> None:
-        from chipcash.transports import pcsc
-
-        if self.card is None:
-            return
-        self.card.remove()
-        self.card = None
-        # A card put in before the service has seen that the last one is gone would be taken for it.
-        deadline = time.monotonic() + _INSERT_S
-        while self.name in pcsc.occupied_readers():
-            if time.monotonic() > deadline:
-                raise DemoFailed(f"{self.name} does not notice that its card is gone.")
-            time.sleep(0.02)
-
-
-class _SimReader:
-    """No reader: the path runs the card itself."""
-
-    def insert(self, image: Path, runtime: str, cut_after: int = 0) -> str:
-        fault = f"&cut_after={cut_after}" if cut_after else ""
-        return f"sim:{image}?runtime={runtime}{fault}"
-
-    def remove(self) -> None:
-        pass
-
-
-def pcsc_readers(names: Sequence[str], ports: Sequence[int]) -> list[Reader]:
-    """The virtual readers of a private pcscd session (chipcash_sim.pcscd.Session)."""
-    return [_PcscReader(name, port) for name, port in zip(names, ports, strict=True)]
-
-
-def sim_readers() -> list[Reader]:
-    """No readers: emulated cards by `sim:` paths."""
-    return [_SimReader() for _ in range(READERS)]
-
-
 class _Tap(BaseConnection):
     """A connection that notes how long the card was in use: first command out to last answer in."""
 
@@ -223,7 +154,7 @@ def run(
         for reader in readers:
             stack.callback(reader.remove)
         story = _Story(directory, suite, runtime, readers, tell)
-        stack.callback(story.close)
+        stack.callback(story.sandbox.close)
         return story.play()
 
 
@@ -241,56 +172,34 @@ class _Story:
         self.counter, self.elsewhere = readers  # the bank's and B's reader; C's
         self.tell = tell
         self.facts = Facts(suite=suite)
-        self.home: Home = init(directory / "network", suite, NETWORK)
-        self.trust = self.home.trust()
-        self.ledger = self.home.center()
-        self.issuing = self.home.issuing()
+        self.sandbox = Sandbox(directory, suite)
+        self.trust = self.sandbox.trust
         self.image = directory / "a.img"
         self.clone = directory / "clone.img"
         self.names: dict[str | None, str] = {None: "redeemed"}
         self.serial = b""
-        self.port = 0
-
-    def close(self) -> None:
-        self.issuing.close()
-        self.ledger.close()
 
     def play(self) -> Facts:
-        with self.center() as client:
-            with closing(self.home.bank(client)) as bank:
-                self.issue(client, bank)
-                self.load(client, bank)
-            b, c = (self.open_till(client, name) for name in "BC")
-        with b, c:
+        client = self.sandbox.center
+        self.issue()
+        self.load()
+        b, c = (self.open_till(name) for name in "BC")
+        with self.sandbox.offline():
             self.pay_offline(b)
             self.tear(b)
             self.pay_with_the_clone(b, c)
-            with self.center() as client:
-                self.settle(client, b, c)
-                self.refuse_the_clone(client, c)
-                self.redeem(client, b)
-                self.close_the_day(client)
+        self.settle(client, b, c)
+        self.refuse_the_clone(client, c)
+        self.redeem(client, b)
+        self.close_the_day(client)
         return self.facts
 
     # ---- parts --------------------------------------------------------------------------------------
 
-    @contextmanager
-    def center(self) -> Iterator[CenterClient]:
-        """The registration center: reachable in here, and nowhere else."""
-        with Service(self.ledger, port=self.port) as service:
-            self.port = int(service.url.rpartition(":")[2])
-            with self.client() as client:
-                yield client
-
-    def client(self) -> CenterClient:
-        """A way to where the center is, or was."""
-        return CenterClient(f"http://127.0.0.1:{self.port}", self.trust, timeout=10)
-
-    def open_till(self, client: CenterClient, name: str) -> Pos:
+    def open_till(self, name: str) -> Pos:
         """A merchant's POS, synchronised once."""
-        pos = Pos.init(self.directory / name.lower(), self.trust, client.url)
+        pos = self.sandbox.till(name.lower())
         self.names[pos.public.hex()] = name
-        pos.sync(client)
         return pos
 
     def charge(self, pos: Pos, path: str, amount: int) -> float:
@@ -302,7 +211,7 @@ class _Story:
 
     def show(self, title: str, *text: str, tills: Sequence[Pos] = ()) -> None:
         """A scene, with the center's record of the coin and what tills hold pending of it."""
-        partition = self.ledger.coin(self.serial)["partition"]
+        partition = self.sandbox.ledger.coin(self.serial)["partition"]
         spans = tuple(Span(x["lo"], x["hi"], self.names[x["owner"]]) for x in partition)
         bars = [Bar("center's record", spans)]
         for pos in tills:
@@ -315,34 +224,27 @@ class _Story:
 
     # ---- scenes -------------------------------------------------------------------------------------
 
-    def issue(self, client: CenterClient, bank: BankLibrary) -> None:
-        self.names[bank.public.hex()] = "Bank of China"
-        self.issuing.add_reserve(bank.public, COIN)
-        coin = self.issuing.issue(bank.public, COIN)
+    def issue(self) -> None:
+        self.names[self.sandbox.bank.public.hex()] = "Bank of China"
+        coin = self.sandbox.fund(COIN)
         self.serial = coin.serial
-        bank.add(client.register_coin(coin))
         self.show(
             f"The central bank issues {yuan(COIN)} to the Bank of China",
             f"Coin {coin.serial.hex()} against {yuan(COIN)} of reserves,",
             "signed by the issuing library and registered with the registration center.",
         )
 
-    def load(self, client: CenterClient, bank: BankLibrary) -> None:
+    def load(self) -> None:
         with emulator.Card(self.image):
             pass  # a blank card
         path = self.counter.insert(self.image, self.runtime)
-        pin = _PIN
         with open_path(path, wait=_INSERT_S) as connection:
             self.facts.link = connection.path.partition(":")[0]
+            certificate = self.sandbox.issue_card(connection, COIN)
+            self.names[certificate.subject.hex()] = "A"
             card = Card(connection)
             card.select()
-            certificate = personalise(
-                card, self.home.authority(), client, self.trust, pin=pin, puk=new_puk(), tier=_TIER
-            )
             genuine(card, self.trust, secrets.token_bytes(16))
-            self.names[certificate.subject.hex()] = "A"
-            for title in bank.withdraw(COIN, certificate.subject).titles:
-                load(card, title)
             build = card.info().build.decode()
         self.counter.remove()
         self.facts.runtime = build.rpartition(" ")[2]
@@ -354,13 +256,12 @@ class _Story:
         )
 
     def pay_offline(self, b: Pos) -> None:
-        with self.client() as client:
-            try:
-                b.sync(client)
-            except CenterUnreachable:
-                pass
-            else:
-                raise DemoFailed("The center answers although it is down.")
+        try:
+            b.sync(self.sandbox.center)
+        except CenterUnreachable:
+            pass
+        else:
+            raise DemoFailed("The center answers although it is down.")
         path = self.counter.insert(self.image, self.runtime)
         took = self.charge(b, path, FIRST)
         self.counter.remove()
@@ -385,7 +286,7 @@ class _Story:
             # What the card holds before the retry, as its owner can see it.
             card = Card(connection)
             card.select()
-            card.verify_pin(_PIN)
+            card.verify_pin(PIN)
             written = next(card.payments()).encode()
             before = card.info()
         took = self.charge(b, path, SECOND)
@@ -398,11 +299,10 @@ class _Story:
         self.facts.torn_paid_once = (before.counter, before.spent) == (after.counter, after.spent)
         balance = b.balance()
         self.facts.pending_fen = balance.pending_fen
-        with self.client() as client:
-            try:
-                b.spend(SECOND, self.trust.center_key, client)
-            except PendingMoney:
-                self.facts.pending_spend_refused = True
+        try:
+            b.spend(SECOND, self.trust.center_key, self.sandbox.center)
+        except PendingMoney:
+            self.facts.pending_spend_refused = True
         same = "the very same bytes" if self.facts.torn_retry_same_bytes else "OTHER BYTES"
         once = "once" if self.facts.torn_paid_once else "MORE THAN ONCE"
         refused = "refused" if self.facts.pending_spend_refused else "NOT REFUSED"
@@ -477,14 +377,15 @@ class _Story:
         )
 
     def redeem(self, client: CenterClient, b: Pos) -> None:
-        key = self.home.directory / "icbc.key"
+        home, issuing = self.sandbox.home, self.sandbox.issuing
+        key = home.directory / "icbc.key"
         crypto.PrivateKey.generate(self.trust.suite).save(key)
         icbc = BankLibrary(
-            self.home.directory / "icbc.db",
+            home.directory / "icbc.db",
             crypto.PrivateKey.load(key),
             self.trust,
             client,
-            self.home.authority().clock,
+            home.authority().clock,
         )
         with closing(icbc):
             self.names[icbc.public.hex()] = "ICBC"
@@ -498,10 +399,10 @@ class _Story:
             )
             back = icbc.redeem(fen)
             for claim, spent in zip(back.deposit.claims, back.spent, strict=True):
-                self.issuing.credit(claim, spent, back.receipt)
-            reserve = self.issuing.reserve(icbc.public)
+                issuing.credit(claim, spent, back.receipt)
+            reserve = issuing.reserve(icbc.public)
             self.facts.reserves_fen = {
-                name: self.issuing.reserve(bytes.fromhex(owner))
+                name: issuing.reserve(bytes.fromhex(owner))
                 for owner, name in self.names.items()
                 if owner is not None and name in ("Bank of China", "ICBC")
             }
@@ -511,7 +412,7 @@ class _Story:
         )
 
     def close_the_day(self, client: CenterClient) -> None:
-        self.ledger.check()
+        self.sandbox.ledger.check()
         accounts = client.accounts()
         facts = self.facts
         facts.issued_fen = accounts["issued_fen"]

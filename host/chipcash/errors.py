@@ -75,3 +75,7 @@ class LinkLostError(TransportError):
     ) -> None:
         super().__init__(message, hint=hint, maybe_executed=maybe_executed, **facts)
         self.maybe_executed = maybe_executed
+
+
+class SimError(ChipcashError):
+    """An emulated card cannot be run as asked."""

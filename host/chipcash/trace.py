@@ -9,25 +9,24 @@
 `path` begins a session with a card. `>` is a command APDU, with the milliseconds since what came before it,
 `<` the answer, with the milliseconds that it took; `!` stands for an answer that did not come. Blanks
 within the bytes mean nothing. A PIN or PUK is never in a trace: its command ends with how many bytes were
-left out."""
+left out. Emulated cards write such traces, too, of whatever reaches them by any link: `path` then names the
+card's link, and a command without an answer cost it its power."""
 
 from __future__ import annotations
 
-import contextlib
 import re
-import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from chipcash.errors import ChipcashError, LinkLostError
-from chipcash.transports.base import BaseConnection, Connection, printable
+from chipcash.errors import ChipcashError
+from chipcash.transports.base import BaseConnection, Connection
 from chipcash_wire import commands as c
 from chipcash_wire.status import NAMES, status
+from chipcash_wire.trace import FIRST, Writer
 
 __all__ = ["Difference", "Recorder", "Step", "TraceError", "describe", "read", "replay"]
 
-_FIRST = "chipcash trace 1"
 _LINE = re.compile(r"([><!]) +([0-9.]+) *([0-9a-fA-F ]*)(\[[0-9]+ bytes not logged\])?$")
 
 
@@ -49,6 +48,35 @@ class Step:
     pause_ms: float
     spent_ms: float
 
+    @property
+    def name(self) -> str:
+        """The command's name, such as `GET DATA 01 00`."""
+        name = NAMES.get(self.command[1], f"INS {self.command[1]:02X}")
+        if self.command[1] in (c.INS_GET_DATA, c.INS_GENERATE_KEY_PAIR):
+            name += f" {self.command[2]:02X} {self.command[3]:02X}"
+        return name + (" (chained)" if self.command[0] & c.CLA_CHAINED else "")
+
+    @property
+    def outcome(self) -> str:
+        """The status word and its name, such as `9000 ok`."""
+        if self.answer is None:
+            return "no answer"
+        sw = int.from_bytes(self.answer[-2:], "big")
+        return f"{sw:04X} {status(sw)[0]}"
+
+    def as_dict(self) -> dict[str, object]:
+        """The step, ready for JSON: bytes in hex, times in ms."""
+        return {
+            "path": self.path,
+            "name": self.name,
+            "command": self.command.hex(),
+            "secret": self.secret,
+            "answer": self.answer.hex() if self.answer is not None else None,
+            "outcome": self.outcome,
+            "pause_ms": self.pause_ms,
+            "spent_ms": self.spent_ms,
+        }
+
 
 class Recorder(BaseConnection):
     """A connection that also writes what passes to the end of a file. Raises OSError if it cannot be
@@ -57,56 +85,45 @@ class Recorder(BaseConnection):
     def __init__(self, inner: Connection, file: Path) -> None:
         super().__init__(inner.path, over_air=inner.over_air)
         self._inner = inner
-        self._file = file.open("a", encoding="ascii", errors="backslashreplace")
-        self._last = time.perf_counter()
-        if not self._file.tell():
-            self._write(_FIRST)
-        self._write(f"path {inner.path}")
+        self._writer = Writer(str(file))
+        self._told = False
+        self._writer.session(inner.path.encode("ascii", "backslashreplace").decode())
 
     def _transceive(self, apdu: bytes) -> bytes:
-        start = time.perf_counter()
-        self._write(f"> {(start - self._last) * 1000:9.3f} {printable(apdu)}")
+        self._writer.command(apdu)
+        answer = None
         try:
             answer = self._inner.transceive(apdu)
-        except LinkLostError:
-            self._write(f"! {(time.perf_counter() - start) * 1000:9.3f}")
-            raise
         finally:
-            self._last = time.perf_counter()
-        self._write(f"< {(self._last - start) * 1000:9.3f} {answer.hex()}")
+            self._writer.answer(answer)
+            if self._writer.error is not None and not self._told:
+                # A full disk must not cost the answer to a payment: the trace ends, and nothing else.
+                self._log.warning("the trace ends: %s", self._writer.error)
+                self._told = True
         return answer
-
-    def _write(self, line: str) -> None:
-        if self._file.closed:
-            return
-        try:
-            print(line, file=self._file, flush=True)  # at once: read after things went wrong
-        except OSError as error:
-            # A full disk must not cost the answer to a payment: the trace ends here, and nothing else.
-            self._log.warning("the trace ends: %s", error)
-            with contextlib.suppress(OSError):
-                self._file.close()
 
     def close(self) -> None:
         """Close the connection and the file. May be repeated."""
         self._inner.close()
-        with contextlib.suppress(OSError):
-            self._file.close()
+        self._writer.close()
 
 
 def read(file: Path) -> list[Step]:
-    """The steps of a trace. Raises TraceError, OSError."""
+    """The steps of a trace, which may still be written: a last line without its end does not count. Raises
+    TraceError, OSError."""
     try:
-        lines = file.read_text("ascii").splitlines()
+        lines = file.read_text("ascii").split("\n")[:-1]
     except UnicodeDecodeError:
         lines = []
-    if not lines or lines[0] != _FIRST:
-        raise TraceError(f"{file} is no trace: it does not begin with “{_FIRST}”.")
+    if not lines or lines[0] != FIRST:
+        raise TraceError(f"{file} is no trace: it does not begin with “{FIRST}”.")
     steps: list[Step] = []
     path = ""
     pending: tuple[bytes, bool, float] | None = None
     for number, line in enumerate(lines[1:], 2):
         if line.startswith("path "):
+            if pending is not None:  # who wrote it did not live to see the answer
+                steps.append(Step(path, pending[0], pending[1], None, pending[2], 0.0))
             path, pending = line[5:], None
             continue
         found = _LINE.match(line)
@@ -123,6 +140,8 @@ def read(file: Path) -> list[Step]:
             answer = data if found[1] == "<" else None
             steps.append(Step(path, pending[0], pending[1], answer, pending[2], spent))
             pending = None
+    if pending is not None:
+        steps.append(Step(path, pending[0], pending[1], None, pending[2], 0.0))
     return steps
 
 
@@ -134,19 +153,8 @@ def describe(steps: Iterable[Step]) -> Iterator[str]:
             path = step.path
             yield path
         said = f"{len(step.command):5} bytes" if not step.secret else "     secret"
-        if step.answer is None:
-            came = "no answer"
-        else:
-            sw = int.from_bytes(step.answer[-2:], "big")
-            came = f"{sw:04X} {status(sw)[0]}, {len(step.answer) - 2} bytes"
-        yield f"  {_name(step.command):30}{said}  {step.spent_ms:9.3f} ms  {came}"
-
-
-def _name(apdu: bytes) -> str:
-    name = NAMES.get(apdu[1], f"INS {apdu[1]:02X}")
-    if apdu[1] in (c.INS_GET_DATA, c.INS_GENERATE_KEY_PAIR):
-        name += f" {apdu[2]:02X} {apdu[3]:02X}"
-    return name + (" (chained)" if apdu[0] & c.CLA_CHAINED else "")
+        came = f", {len(step.answer) - 2} bytes" if step.answer is not None else ""
+        yield f"  {step.name:30}{said}  {step.spent_ms:9.3f} ms  {step.outcome}{came}"
 
 
 @dataclass(frozen=True)

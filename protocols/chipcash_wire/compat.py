@@ -48,15 +48,20 @@ def equal(a: bytes, b: bytes) -> bool:
 try:
     from time import ticks_diff as ticks_diff  # type: ignore[attr-defined]
     from time import ticks_ms as ticks_ms  # type: ignore[attr-defined]
+    from time import ticks_us as ticks_us  # type: ignore[attr-defined]
 except ImportError:
-    from time import monotonic
+    from time import monotonic, perf_counter
 
     def ticks_ms() -> int:
         """Milliseconds from an arbitrary start; on MicroPython they wrap, so compare with ticks_diff."""
         return int(monotonic() * 1000)
 
+    def ticks_us() -> int:
+        """Microseconds, otherwise as ticks_ms."""
+        return int(perf_counter() * 1000000)
+
     def ticks_diff(later: int, earlier: int) -> int:
-        """Milliseconds between two values of ticks_ms."""
+        """What lies between two values of ticks_ms, or of ticks_us."""
         return later - earlier
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from tests.cli.conftest import PIN, Cli, Server
 
 
@@ -51,3 +53,35 @@ def test_a_full_disk_costs_the_trace_and_not_the_answer(cli: Cli) -> None:
     cli.json("sim", "new", "a.img")
     done = cli.run("card", "info", "sim:a.img", "--json", CHIPCASH_TRACE="/dev/full")
     assert json.loads(done.stdout)["life"] == "blank" and "the trace ends" in done.stderr
+
+
+@pytest.mark.parametrize("runtime", ["inprocess", "cpython", "micropython"])
+def test_the_card_s_own_trace(cli: Cli, server: Server, runtime: str) -> None:
+    """It holds what the other end's has, without PINs, and ends with what cost the card its power."""
+    cli.json("sim", "new", "a.img")
+    cli.json("card", "personalise", "sim:a.img")
+    path = f"sim:a.img?runtime={runtime}&trace=card.txt"
+    cli.json("trace", "record", "t.txt", "card", "info", path, "--pin")
+    cli.run("trace", "record", "t2.txt", "card", "info", f"{path}&cut_before=2", code=6)
+    parts = ("name", "command", "secret", "answer", "outcome")
+
+    def told(file: str) -> list[list[object]]:
+        return [[step[part] for part in parts] for step in cli.json("trace", "show", file)["steps"]]
+
+    assert told("card.txt") == told("t.txt") + told("t2.txt")
+    assert told("card.txt")[-1][-1] == "no answer"
+    assert PIN.encode().hex() not in (cli.folder / "card.txt").read_text()
+    nowhere = cli.json("card", "info", f"sim:a.img?runtime={runtime}&trace=no/card.txt", code=3)
+    assert "no/card.txt" in nowhere["message"]
+
+
+def test_a_trace_that_is_still_written(cli: Cli) -> None:
+    """Commands without an answer have none, at its end and where the next session begins; half lines do not
+    count."""
+    text = "chipcash trace 1\npath a\n> 1.0 00ca0100\npath b\n> 1.0 00ca0200\n< 1.0 90"
+    (cli.folder / "t.txt").write_text(text)
+    steps = cli.json("trace", "show", "t.txt")["steps"]
+    assert [(step["path"], step["outcome"]) for step in steps] == [
+        ("a", "no answer"),
+        ("b", "no answer"),
+    ]

@@ -19,6 +19,7 @@ import pytest
 
 import chipcash.center.http
 import chipcash.center.ledger
+import chipcash.web
 from chipcash.center.http import ENDPOINTS, MAX_BODY
 from chipcash.center.ledger import MAX_INTERVALS, MAX_RENEWED, Parameters
 from chipcash.pos import PaymentState, RequestState, books
@@ -661,7 +662,7 @@ def refusals(module: ModuleType) -> Iterator[tuple[str, int]]:
         if node.func.id == "CenterRefused":
             status = [word.value for word in node.keywords if word.arg == "status"]
             yield constants[0], ast.literal_eval(status[0]) if status else 400
-        elif node.func.id == "_error" and len(constants) >= 2:
+        elif node.func.id == "refusal" and len(constants) >= 2:
             yield constants[1], constants[0]
 
 
@@ -669,6 +670,7 @@ def test_errors() -> None:
     made = {
         *refusals(chipcash.center.ledger),
         *refusals(chipcash.center.http),
+        *refusals(chipcash.web),
         ("unknown", 404),  # these two by the router
         ("method", 405),
     }

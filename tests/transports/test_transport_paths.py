@@ -8,10 +8,10 @@ import pytest
 from chipcash import doctor
 from chipcash.errors import ChipcashError, LinkLostError, NoCardError, PathError
 from chipcash.transports import open_path
-from chipcash.transports.base import printable
 from chipcash.transports.pcsc import is_contactless, t0_command
 from chipcash_sim.image import FileFlash
 from chipcash_wire import commands
+from chipcash_wire.trace import printable
 
 SELECT = commands.command(commands.INS_SELECT, 4, 0, commands.AID)
 

@@ -23,13 +23,12 @@ import chipcash
 from chipcash.center.bodies import join
 from chipcash.center.errors import CenterRefused
 from chipcash.center.ledger import Center
+from chipcash.web import COMPONENTS, MAX_BODY, TooLarge, body, on_http, on_too_large, refusal
 from chipcash_wire import objects as o
 from chipcash_wire.tlv import WireError
 
 __all__ = ["MAX_BODY", "OCTETS", "create_app", "openapi"]
 
-MAX_BODY = 1 << 20
-"""Largest request body in bytes."""
 OCTETS = "application/octet-stream"
 _SIZES = {"key": 33, "id": 32, "digest": 32, "serial": 16}
 
@@ -175,7 +174,7 @@ def create_app(center: Center) -> Starlette:
 
     def route(endpoint: Endpoint) -> Route:
         async def handle(request: Request) -> Response:
-            call = Call(await _body(request), _ident(request, endpoint.parameter), _since(request))
+            call = Call(await body(request), _ident(request, endpoint.parameter), _since(request))
             return await run_in_threadpool(endpoint.handler, center, call)
 
         return Route(endpoint.path, handle, methods=[endpoint.method], name=endpoint.name)
@@ -185,27 +184,13 @@ def create_app(center: Center) -> Starlette:
         exception_handlers={
             CenterRefused: _on_refused,
             WireError: _on_malformed,
-            HTTPException: _on_http,
+            HTTPException: on_http,
+            TooLarge: on_too_large,
             Exception: _on_failure,
         },
     )
     app.router.redirect_slashes = False  # a path that is not in the table is unknown
     return app
-
-
-async def _body(request: Request) -> bytes:
-    """The body, never more than MAX_BODY of it in memory."""
-    data = bytearray()
-    async for chunk in request.stream():
-        data += chunk
-        if len(data) > MAX_BODY:
-            raise CenterRefused(
-                "too-large",
-                f"The body has more than {MAX_BODY} bytes; nothing was changed.",
-                status=413,
-                hint="Split it into several requests.",
-            )
-    return bytes(data)
 
 
 def _ident(request: Request, parameter: str) -> bytes:
@@ -225,31 +210,19 @@ def _since(request: Request) -> int:
     return int(text)
 
 
-def _error(status: int, name: str, message: str, hint: str = "") -> JSONResponse:
-    return JSONResponse({"error": name, "message": message, "hint": hint}, status_code=status)
-
-
 def _on_refused(request: Request, error: Exception) -> Response:
     refused = cast(CenterRefused, error)
-    return _error(refused.status, refused.name, refused.message, refused.hint)
+    return refusal(refused.status, refused.name, refused.message, refused.hint)
 
 
 def _on_malformed(request: Request, error: Exception) -> Response:
-    return _error(
+    return refusal(
         400, "malformed", f"The body is no canonical object of this kind: {error}. Nothing changed."
     )
 
 
-def _on_http(request: Request, error: Exception) -> Response:
-    known = cast(HTTPException, error)
-    name = {404: "unknown", 405: "method"}.get(known.status_code, "http")
-    answer = _error(known.status_code, name, f"{known.detail}.", "See /openapi.json.")
-    answer.headers.update(known.headers or {})  # Allow, which RFC 9110 asks for with 405
-    return answer
-
-
 def _on_failure(request: Request, error: Exception) -> Response:
-    return _error(
+    return refusal(
         500,
         "internal",
         "The center failed; the request was carried out wholly or not at all.",
@@ -304,27 +277,7 @@ def openapi() -> dict[str, Any]:
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "paths": paths,
-        "components": {
-            "responses": {
-                "Error": {
-                    "description": "refused; nothing changed",
-                    "content": {
-                        "application/json": {"schema": {"$ref": "#/components/schemas/Error"}}
-                    },
-                }
-            },
-            "schemas": {
-                "Error": {
-                    "type": "object",
-                    "required": ["error", "message", "hint"],
-                    "properties": {
-                        "error": {"type": "string", "description": "name, for programs"},
-                        "message": {"type": "string"},
-                        "hint": {"type": "string"},
-                    },
-                }
-            },
-        },
+        "components": COMPONENTS,
     }
 
 

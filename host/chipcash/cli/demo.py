@@ -14,7 +14,7 @@ import click
 from rich.console import Console
 from rich.text import Text
 
-from chipcash import demo
+from chipcash import demo, sandbox
 from chipcash.cli.base import Command, Report, suite_option, yuan
 from chipcash_sim import pcscd, runtime
 
@@ -66,16 +66,17 @@ def command(suite: str, link: str | None, wanted_runtime: str | None, keep: Path
         except runtime.RuntimeMissing as missing:
             wanted_runtime = "cpython"
             notes.append(f"Without MicroPython: {missing}. The card runs on CPython instead.")
-    readers: Sequence[demo.Reader]
+    readers: Sequence[sandbox.Reader]
     if link == "pcsc":
         try:
             # Starts this program again, inside; from here on there is a pcscd of our own.
             session = pcscd.ensure_private_pcscd(demo.READERS)
         except pcscd.PcscdError as error:
             raise demo.DemoFailed(str(error), hint="Or use: chipcash demo --link sim") from None
-        readers = demo.pcsc_readers(session.readers, session.ports)
+        slots = zip(session.readers, session.ports, strict=True)
+        readers = [sandbox.PcscReader(name, port) for name, port in slots]
     else:
-        readers = demo.sim_readers()
+        readers = [sandbox.SimReader() for _ in range(demo.READERS)]
     if keep is not None and keep.exists() and any(keep.iterdir()):
         raise click.UsageError(f"{keep} is not empty.")
     for note in notes:

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import click
 
-from chipcash.cli.base import EXIT_FAILED, Group, Report, progress, until_ended
-from chipcash.errors import ChipcashError, TransportError
+from chipcash.cli.base import EXIT_FAILED, Group, Report, progress, show, until_ended
+from chipcash.errors import SimError, TransportError
 from chipcash.transports import pcsc
 from chipcash_sim import emulator, forms, pcscd, places
 from chipcash_sim.hardware import panel
@@ -34,10 +34,6 @@ _UNSEEN_S = 1.0
 """How long a card gets to fail where PC/SC cannot be asked."""
 _LOOK_S = 0.05
 _HERE = ("127.0.0.1", "::1", "localhost")
-
-
-class SimError(ChipcashError):
-    """An emulated card cannot be run as asked."""
 
 
 @click.group("sim", cls=Group)
@@ -247,6 +243,32 @@ def _draw(frame: bytes, screen: Path) -> None:
             f"The card's screen cannot be written to {screen}: {error.strerror}.",
             hint="Choose a file in a folder that you may write to.",
         ) from None
+
+
+@command.command("serve")
+@click.argument("directory", type=click.Path(file_okay=False, path_type=Path))
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8701,
+    show_default=True,
+    help="Port; 0 takes a free one.",
+)
+@click.option("--allow-remote", is_flag=True, help="Let other machines use the cards, too.")
+def serve(directory: Path, host: str, port: int, allow_remote: bool) -> None:
+    """Let programs make, insert, tear and read the cards of DIRECTORY over HTTP, until Ctrl-C.
+
+    It is told by OpenAPI at /openapi.json. There is no authentication.
+    """
+    from chipcash.rack import Rack
+    from chipcash.rack_http import Service
+
+    directory.mkdir(parents=True, exist_ok=True)
+    with until_ended(), Rack(directory.absolute(), pcscd.current()) as rack:
+        server = Service(rack, host, port, allow_remote)
+        show(Report({"url": server.url}, [f"The cards of {directory} are at {server.url}"]))
+        server.run()
 
 
 @command.command("exec", context_settings={"ignore_unknown_options": True})

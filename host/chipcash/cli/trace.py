@@ -61,18 +61,7 @@ def record(file: Path, words: tuple[str, ...]) -> Report:
 def show(file: Path) -> Report:
     """Read a trace: commands and status words by name, sizes and times."""
     steps = read(file)
-    data = [
-        {
-            "path": step.path,
-            "command": step.command.hex(),
-            "secret": step.secret,
-            "answer": step.answer.hex() if step.answer is not None else None,
-            "pause_ms": step.pause_ms,
-            "spent_ms": step.spent_ms,
-        }
-        for step in steps
-    ]
-    return Report({"steps": data}, list(describe(steps)))
+    return Report({"steps": [step.as_dict() for step in steps]}, list(describe(steps)))
 
 
 @command.command("replay")

@@ -8,20 +8,11 @@ from abc import ABC, abstractmethod
 from types import TracebackType
 from typing import Protocol, Self
 
-from chipcash_wire import commands
+from chipcash_wire.trace import printable
 
 TRAFFIC = 5
 """Log level under DEBUG at which transports write the bytes that pass."""
 logging.addLevelName(TRAFFIC, "TRAFFIC")
-
-_SECRET_DATA = frozenset(
-    (
-        commands.INS_VERIFY,
-        commands.INS_CHANGE_REFERENCE_DATA,
-        commands.INS_RESET_RETRY_COUNTER,
-        commands.INS_STORE_DATA,
-    )
-)
 
 
 class Connection(Protocol):
@@ -109,10 +100,3 @@ class BaseConnection(ABC):
         trace: TracebackType | None,
     ) -> None:
         self.close()
-
-
-def printable(apdu: bytes) -> str:
-    """An APDU in hex for the log; where its data is a PIN or PUK, only header and length."""
-    if len(apdu) > 4 and apdu[1] in _SECRET_DATA:
-        return f"{apdu[:4].hex()} [{len(apdu) - 4} bytes not logged]"
-    return apdu.hex()

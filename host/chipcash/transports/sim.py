@@ -2,7 +2,8 @@
 """Emulated cards by path: `sim:<image>[?option=value&...]`.
 
 Options: runtime=inprocess|cpython|micropython, contactless=1, and the faults of the emulator, which
-the next power-on carries out: cut_write=N, half=1, cut_before=N, cut_after=N.
+the next power-on carries out: cut_write=N, half=1, cut_before=N, cut_after=N. trace=FILE: the card writes
+to the end of this file what reaches it (chipcash.trace).
 """
 
 from __future__ import annotations
@@ -59,9 +60,12 @@ def open_image(text: str) -> SimConnection:
     flags = dict.fromkeys(_FLAGS, False)
     numbers: dict[str, int] = {}
     runtime = "inprocess"
+    trace = None
     for name, value in parse_qsl(query, keep_blank_values=True):
         if name == "runtime":
             runtime = value
+        elif name == "trace" and value:
+            trace = value
         elif name in _FLAGS and value in ("0", "1"):
             flags[name] = value == "1"
         elif name in _NUMBERS and value.isascii() and value.isdigit():
@@ -93,9 +97,16 @@ def open_image(text: str) -> SimConnection:
         half=flags["half"],
         cut_before=numbers.get("cut_before", 0),
         cut_after=numbers.get("cut_after", 0),
+        trace=trace,
     )
     try:
         card.power_on()
+    except OSError as error:
+        raise TransportError(
+            f"The emulated card cannot use {error.filename}: {error.strerror}.",
+            hint="See that it is there, and that you may write to it.",
+            path=path,
+        ) from None
     except emulator.CardRemoved as error:
         raise LinkLostError(
             f"The emulated card lost power while it started: {error}.",
@@ -116,6 +127,6 @@ def _refuse(path: str, why: str) -> NoReturn:
     raise PathError(
         f"The path “{path}” {why}.",
         hint="sim:<image file>[?runtime=inprocess|cpython|micropython&contactless=1&cut_write=N"
-        "&half=1&cut_before=N&cut_after=N]",
+        "&half=1&cut_before=N&cut_after=N&trace=FILE]",
         path=path,
     )

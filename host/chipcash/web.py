@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the toolkit's HTTP services share: listening, and errors as JSON objects with a name for programs, a
+message and a hint for people."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from types import TracebackType
+from typing import Any, Self, cast
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+__all__ = [
+    "COMPONENTS",
+    "MAX_BODY",
+    "Service",
+    "TooLarge",
+    "body",
+    "on_http",
+    "on_too_large",
+    "refusal",
+]
+
+MAX_BODY = 1 << 20
+"""Largest request body in bytes."""
+
+COMPONENTS: dict[str, Any] = {
+    "responses": {
+        "Error": {
+            "description": "refused; nothing changed",
+            "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}},
+        }
+    },
+    "schemas": {
+        "Error": {
+            "type": "object",
+            "required": ["error", "message", "hint"],
+            "properties": {
+                "error": {"type": "string", "description": "name, for programs"},
+                "message": {"type": "string"},
+                "hint": {"type": "string"},
+            },
+        }
+    },
+}
+"""Of an OpenAPI description: what refusal() answers."""
+
+
+class TooLarge(Exception):
+    """The body has more than MAX_BODY bytes."""
+
+
+class Service:
+    """An application listening on a TCP port: `run()` in this thread, or `with` it in a thread of its own.
+
+    host, port: where to listen; port 0 takes a free one. Listening begins at once. name: of the thread.
+    url: where it is. Raises OSError if the address cannot be used.
+    """
+
+    def __init__(self, app: Starlette, host: str, port: int, name: str) -> None:
+        family, _, _, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        self._socket = socket.create_server(address[:2], family=family)
+        # Connections inherit it. Without it an answer's body waits 40 ms for an acknowledgement of
+        # its head: asyncio does not set it here, as create_server names no protocol.
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        shown = f"[{host}]" if ":" in host else host
+        self.url = f"http://{shown}:{self._socket.getsockname()[1]}"
+        self._name = name
+        self._server = uvicorn.Server(
+            uvicorn.Config(
+                app,
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+            )
+        )
+        self._thread: threading.Thread | None = None
+
+    def run(self) -> None:
+        """Serve until stop() or, in the main thread, an interrupt."""
+        try:
+            self._server.run(sockets=[self._socket])
+        finally:
+            self._socket.close()
+
+    def stop(self) -> None:
+        """Finish what is being answered, then end run()."""
+        self._server.should_exit = True
+
+    def __enter__(self) -> Self:
+        self._thread = threading.Thread(target=self.run, name=self._name, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.stop()
+        if self._thread is not None:
+            self._thread.join()
+
+
+async def body(request: Request) -> bytes:
+    """A request's body, never more than MAX_BODY of it in memory. Raises TooLarge."""
+    data = bytearray()
+    async for chunk in request.stream():
+        data += chunk
+        if len(data) > MAX_BODY:
+            raise TooLarge
+    return bytes(data)
+
+
+def refusal(status: int, name: str, message: str, hint: str = "") -> JSONResponse:
+    """The answer "no"."""
+    return JSONResponse({"error": name, "message": message, "hint": hint}, status_code=status)
+
+
+def on_http(request: Request, error: Exception) -> Response:
+    """The answer to a path or method that is not there (starlette's HTTPException)."""
+    known = cast(HTTPException, error)
+    name = {404: "unknown", 405: "method"}.get(known.status_code, "http")
+    answer = refusal(known.status_code, name, f"{known.detail}.", "See /openapi.json.")
+    answer.headers.update(known.headers or {})  # Allow, which RFC 9110 asks for with 405
+    return answer
+
+
+def on_too_large(request: Request, error: Exception) -> Response:
+    """The answer to a body that is too large (TooLarge)."""
+    return refusal(
+        413,
+        "too-large",
+        f"The body has more than {MAX_BODY} bytes; nothing was changed.",
+        "Split it into several requests.",
+    )
