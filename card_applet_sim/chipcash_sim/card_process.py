@@ -243,6 +243,10 @@ def plug_in(name: str, where: str, chip: Chip, options: "dict[str, str]") -> Lin
         from chipcash_links.iso14443 import Picc
 
         return Picc(Interface(chip, True), port)
+    if name == "ble":
+        from chipcash_links.gatt import Gatt
+
+        return Gatt(Interface(chip, True), port)
     if name in ("ccid", "ccid_t0"):
         from chipcash_links.ccid import ATR_T0, ATR_T1, Ccid
 

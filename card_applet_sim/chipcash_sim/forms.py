@@ -3,7 +3,7 @@
 its holder sees and presses.
 
 What a card may pay does not depend on its form, but on its tier: chipcash.certification and the parameters of
-chipcash.center.ledger. Not yet here: Bluetooth.
+chipcash.center.ledger.
 """
 
 from dataclasses import dataclass
@@ -32,7 +32,7 @@ FORMS = {
     for form in (
         Form(
             "visual-bluetooth",
-            ("nfc",),
+            ("nfc", "ble"),
             "battery",
             display=(128, 64),
             buttons=("confirm", "refuse"),

@@ -5,8 +5,9 @@ it."""
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from chipcash_sim.emulator import Card
@@ -23,12 +24,28 @@ class Place:
     """One place for a card.
 
     link: the card's link that is used here (chipcash_sim.card_process). plug: where the card goes. path:
-    how the toolkit's user names it. close: takes the hardware away; may be repeated."""
+    how the toolkit's user names it. close: takes the hardware away; may be repeated. environment: what a
+    host's process must have in its environment to find it."""
 
     link: str
     plug: Plug
     path: str
     close: Callable[[], None]
+    environment: dict[str, str] = field(default_factory=dict)
+
+    @contextmanager
+    def findable(self) -> Iterator[None]:
+        """Let hosts in this process find it for a while: its environment is this process's."""
+        before = {name: os.environ.get(name) for name in self.environment}
+        os.environ.update(self.environment)
+        try:
+            yield
+        finally:
+            for name, value in before.items():
+                if value is None:
+                    del os.environ[name]
+                else:
+                    os.environ[name] = value
 
 
 def _line(link: str, where: str) -> Place:
@@ -55,6 +72,15 @@ def _nfc(where: str) -> Place:
     return Place("iso14443", field.plug, f"nfc:udp:{field.address}", field.close)
 
 
+def _ble(where: str) -> Place:
+    # Imported late: its libraries need not be installed for the others.
+    from chipcash_sim.hardware.ble import Bluetooth
+    from chipcash_sim.hardware.bluez import BUS_VARIABLE
+
+    chip = Bluetooth(where)
+    return Place("ble", chip.plug, chip.path, chip.close, {BUS_VARIABLE: chip.bus})
+
+
 def _sd(where: str) -> Place:
     slot = SdCard(where)
     return Place("sd", slot.plug, f"sd:{slot.folder}", slot.close)
@@ -69,6 +95,7 @@ def _pn532(where: str) -> Place:
 
 _MAKERS: dict[str, Callable[[str], Place]] = {
     "at": lambda where: _line("at", where),
+    "ble": _ble,
     "nfc": _nfc,
     "pn532": _pn532,
     "sd": _sd,
@@ -76,14 +103,15 @@ _MAKERS: dict[str, Callable[[str], Place]] = {
 }
 
 NAMES = tuple(_MAKERS)
-"""The places that there are. at: a modem; nfc: a field over UDP; pn532: a reader chip on a serial line, and
-a card in its field."""
+"""The places that there are. at: a modem; ble: the air around a computer with Bluetooth; nfc: a field over
+UDP; pn532: a reader chip on a serial line, and a card in its field."""
 
 
 def make(name: str, where: str = "") -> Place:
     """Make a place. where: what it is to be called, such as a file name for the line; empty for any.
 
-    Raises ValueError for an unknown name, OSError if there is something of that name already.
+    Raises ValueError for an unknown name, OSError if there is something of that name already, or a program
+    is missing, ImportError if a library is.
     """
     if name not in _MAKERS:
         raise ValueError(f"{name!r} is none of {', '.join(NAMES)}")

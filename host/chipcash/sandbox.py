@@ -16,6 +16,7 @@ of the emulator. Only the PIN is known to everyone."""
 from __future__ import annotations
 
 import importlib.util
+import shutil
 import time
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
@@ -60,9 +61,15 @@ RUNTIMES = ("cpython", "micropython")
 _TIER = 4
 _LEAVE_S = 15.0
 _LOOK_S = 0.02
-_LIBRARIES = {"at": "serial", "nfc": "nfc", "pn532": "nfc", "pcsc": "smartcard", "serial": "serial"}
-"""The Python package behind a link, where it is not always installed."""
-_EXTRAS = {"at": "serial", "pn532": "nfc"}
+_LIBRARIES = {
+    "at": {"serial": "serial"},
+    "ble": {"bleak": "ble", "bumble": "sim"},
+    "nfc": {"nfc": "nfc"},
+    "pn532": {"nfc": "nfc"},
+    "pcsc": {"smartcard": "pcsc"},
+    "serial": {"serial": "serial"},
+}
+"""The Python packages behind a link, where they are not always installed, and the extras that bring them."""
 
 
 def links() -> tuple[str, ...]:
@@ -74,10 +81,11 @@ def missing(link: str, card_runtime: str, session: pcscd.Session | None) -> str:
     """What this machine lacks for a link and a runtime; empty if nothing.
 
     session: the private smart card service around this process, if there is one."""
-    package = _LIBRARIES.get(link)
-    if package is not None and importlib.util.find_spec(package) is None:
-        extra = _EXTRAS.get(link, link)
-        return f"the Python package for {link} is not installed: pip install 'chipcash[{extra}]'"
+    for package, extra in _LIBRARIES.get(link, {}).items():
+        if importlib.util.find_spec(package) is None:
+            return f"a Python package for {link} is not installed: pip install 'chipcash[{extra}]'"
+    if link == "ble" and shutil.which("dbus-daemon") is None:
+        return "dbus-daemon is not installed: sudo apt-get install dbus-daemon"
     if card_runtime == "micropython":
         try:
             runtime.compile_tree()
@@ -229,6 +237,7 @@ class PlaceReader(_Slot):
             self._places = [places.make(name) for name in names]
             for place in self._places:
                 stack.callback(place.close)
+                stack.enter_context(place.findable())
             self._hardware = stack.pop_all()
         self.paths = tuple(place.path for place in self._places)
 

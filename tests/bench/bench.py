@@ -307,7 +307,7 @@ def measure_links(report: Report, effort: Effort, folder: Path) -> None:
             taken = []
             try:
                 places.put(card, place)
-                with open_path(place.path, wait=_READER_S) as connection:
+                with place.findable(), open_path(place.path, wait=_READER_S) as connection:
                     for _ in range(effort.taps):
                         time.sleep(_IDLE_S)  # for a coupon
                         if what == "pay":

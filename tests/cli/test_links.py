@@ -36,6 +36,11 @@ def test_a_card_behind_links(cli: Cli, choice: tuple[str, str]) -> None:
     paths = line.removeprefix("a.img is at ").partition(" (")[0].split(", ")
     if choice[0] == "--form":
         assert len(paths) == len(forms.FORMS[choice[1]].places)
+    if any(path.startswith("ble:") for path in paths):
+        # What a program elsewhere must have in its environment.
+        _, _, told = card.stderr.readline().rstrip("\n").partition("export ")
+        name, _, value = told.partition("=")
+        cli.env[name] = value.strip("'")
     try:
         for path in paths:
             assert cli.json("card", "info", path)["life"] == "blank"

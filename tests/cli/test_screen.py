@@ -35,6 +35,7 @@ def test_a_screen_to_look_at(cli: Cli) -> None:
     assert card.stdin is not None and card.stderr is not None
     try:
         assert "Its buttons: confirm, refuse." in card.stderr.readline()
+        assert card.stderr.readline().startswith("Where ble:")
         deadline = time.monotonic() + 20
         screen = cli.folder / "a.png"
         while not screen.exists() or not same(screen, GOLDEN / "locked.png"):  # it is blank

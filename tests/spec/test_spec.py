@@ -25,6 +25,7 @@ from chipcash.center.ledger import MAX_INTERVALS, MAX_RENEWED, Parameters
 from chipcash.pos import PaymentState, RequestState, books
 from chipcash.terminal import REASONS, RETRYABLE, Policy
 from chipcash_card.applet import Applet
+from chipcash_links import gatt
 from chipcash_links.ccid import ATR_T0, ATR_T1
 from chipcash_links.iso14443 import ATS
 from chipcash_sim.card_process import ATR_CONTACT, ATR_CONTACTLESS
@@ -583,6 +584,22 @@ def test_atr_and_build() -> None:
     told = re.search(r"such as `([^`]+)`", words)
     assert told is not None
     assert told[1].split()[:-1] == build.split()[:-1]
+
+
+def test_gatt_service() -> None:
+    """The identifiers of the service, its messages and their errors."""
+    uuids = {row[0]: code(row[1]) for row in table("links.md", "what", "UUID")}
+    assert uuids == {
+        "service": gatt.SERVICE,
+        "control point": gatt.CONTROL_POINT,
+        "status": gatt.STATUS,
+        "control point length": gatt.CONTROL_POINT_LENGTH,
+    }
+    found = {row[0] for row in table("links.md", "command", "from")}
+    kinds = (("MSG", gatt.MSG), ("KEEPALIVE", gatt.KEEPALIVE), ("ERROR", gatt.ERROR))
+    assert found == {f"`{command:02X}` {name}" for name, command in kinds}
+    errors = {int(code(row[0]), 16) for row in table("links.md", "code", "when")}
+    assert errors == {gatt.INVALID_CMD, gatt.INVALID_LEN, gatt.INVALID_SEQ}
 
 
 # The terminal -------------------------------------------------------------------------------------

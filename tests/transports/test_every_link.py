@@ -23,6 +23,8 @@ from tests.cards import make_card
 HELD = 10_000
 # The emulator answers within milliseconds, so that what is lost can be given up early.
 HASTY = {
+    "ble_look_s": 1.0,
+    "ble_connect_s": 5.0,
     "sd_answer_s": 0.2,
     "sd_greet_s": 0.1,
     "at_answer_s": 0.2,
@@ -37,7 +39,8 @@ HASTY = {
 def place(request: pytest.FixtureRequest) -> Iterator[places.Place]:
     """Emulated hardware without a card."""
     made = places.make(request.param)
-    yield made
+    with made.findable():
+        yield made
     made.close()
 
 

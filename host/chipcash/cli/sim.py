@@ -174,7 +174,10 @@ def _run_behind(
                 kind, _, where = link.partition("=")
                 if kind not in places.NAMES:
                     raise click.UsageError(f"--link {link}: write one of {', '.join(places.NAMES)}")
-                made.append(places.make(kind, where))
+                try:
+                    made.append(places.make(kind, where))
+                except ValueError as error:
+                    raise click.UsageError(f"--link {link}: {error}") from None
             if shows:
                 front = panel.FrontPanel()
             places.put(card, *made, front=front)
@@ -184,6 +187,9 @@ def _run_behind(
                 f"{card.image} is at {paths} ({card.runtime}). Ctrl-C takes it out.{buttons}",
                 err=True,
             )
+            for place in made:
+                for name, value in place.environment.items():
+                    click.echo(f"Where {place.path} is used: export {name}='{value}'", err=True)
             if front is not None:
                 _attend(card, front, screen)
             while card.alive:
@@ -191,6 +197,11 @@ def _run_behind(
             reason = "the power was cut"
     except emulator.CardRemoved as removed:
         raise SimError(f"{card.image} did not start: {removed}.") from None
+    except ImportError as error:
+        raise SimError(
+            f"The emulated hardware cannot be loaded: {error}.",
+            hint="Run: pip install 'chipcash[sim]'",
+        ) from None
     finally:
         card.remove()
         for place in made:

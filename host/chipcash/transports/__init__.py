@@ -7,6 +7,7 @@
 | `pcsc:<name>` | the PC/SC reader of that name, or the only one whose name contains it |
 | `at:<line>` | the SIM or eSIM behind the modem on that serial line, such as `at:/dev/ttyUSB2` |
 | `nfc:<reader>` | the card on that reader of nfcpy's, such as `nfc:usb` or `nfc:tty:USB0:pn532` |
+| `ble:<card>` | the Bluetooth card of that name or address, or with `ble:` alone any |
 | `sd:<folder>` | the SD card with an applet that is mounted there |
 | `serial:<line>` | the board on that serial line, such as `serial:/dev/ttyACM0` |
 | `sim:<image>[?option=value&...]` | an emulated card over that image file |
@@ -21,7 +22,10 @@ from chipcash.transports.base import TRAFFIC, Connection
 
 __all__ = ["TRAFFIC", "Connection", "open_path"]
 
-_KNOWN = "pcsc:, pcsc:<reader name>, at:<line>, nfc:<reader>, sd:<folder>, serial:<line>, sim:<image file>"
+_KNOWN = (
+    "pcsc:, pcsc:<reader name>, at:<line>, nfc:<reader>, ble:<name or address>, sd:<folder>, serial:<line>, "
+    "sim:<image file>"
+)
 
 
 def open_path(path: str, *, wait: float = 0.0) -> Connection:
@@ -46,6 +50,10 @@ def open_path(path: str, *, wait: float = 0.0) -> Connection:
         from chipcash.transports import nfc
 
         return nfc.open_reader(rest, wait=wait)
+    if kind == "ble":
+        from chipcash.transports import ble
+
+        return ble.open_card(rest, wait=wait)
     if kind == "sd":
         from chipcash.transports import sd
 

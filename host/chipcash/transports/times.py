@@ -33,7 +33,11 @@ class Times:
     card in the field. sd_answer_s: silence after which an SD card counts as lost, sd_busy_s: after its
     first sign of life, sd_greet_s: when it is opened. pcsc_restart_s: pause before the smart card service,
     found restarting, is asked once more. pcsc_poll_s: how long one wait for a card lasts. confirm_s: how long
-    a card that asks its holder to confirm a payment is asked again, confirm_poll_s: pause in between."""
+    a card that asks its holder to confirm a payment is asked again, confirm_poll_s: pause in between.
+
+    ble_look_s: how long one search for a Bluetooth card lasts; cards advertise several times a second.
+    ble_connect_s: how long connecting and pairing may take, and one write. ble_answer_s: silence after which
+    the card counts as lost; a working one gives a sign of life twice a second."""
 
     serial_answer_s: float = 3.0
     serial_tries: int = 3
@@ -50,6 +54,9 @@ class Times:
     pcsc_poll_s: float = 0.25
     confirm_s: float = 30.0
     confirm_poll_s: float = 0.3
+    ble_look_s: float = 2.0
+    ble_connect_s: float = 10.0
+    ble_answer_s: float = 3.0
 
 
 _changed: list[Times] = []
