@@ -41,7 +41,8 @@ class Closing(ABC):
 class Plug(Closing):
     """Our end of one link, on a loopback port that the system chooses.
 
-    frames: packets that have passed, in both directions, since the card was plugged in. on_frame: called
+    frames: packets that have passed, in both directions, since the card was plugged in; to_card, from_card:
+    lengths in bytes of those that went each way. on_frame: called
     before each passes, with its number from 1; what it raises keeps the packet from passing (faults are
     made of it)."""
 
@@ -49,6 +50,8 @@ class Plug(Closing):
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=1)
         self._link: socket.socket | None = None
         self.frames = 0
+        self.to_card: list[int] = []
+        self.from_card: list[int] = []
         self.on_frame: Callable[[int], None] | None = None
 
     @property
@@ -77,6 +80,7 @@ class Plug(Closing):
             raise CardGone(f"no card connected within {timeout:g} s") from None
         self._link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.frames = 0
+        self.to_card, self.from_card = [], []
 
     def send(self, packet: bytes, timeout: float = _PATIENCE_S) -> None:
         """Send one packet to the card; the timeout is in seconds. Raises CardGone."""
@@ -86,6 +90,7 @@ class Plug(Closing):
             link.sendall(len(packet).to_bytes(2, "big") + packet)
         except OSError as error:
             raise self._gone(link, error) from None
+        self.to_card.append(len(packet))
 
     def receive(self, timeout: float = _PATIENCE_S) -> bytes:
         """Wait for a packet from the card; the timeout is in seconds.
@@ -95,6 +100,7 @@ class Plug(Closing):
         deadline = time.monotonic() + timeout
         packet = self._receive(int.from_bytes(self._receive(2, deadline), "big"), deadline)
         self._count()
+        self.from_card.append(len(packet))
         return packet
 
     def hang_up(self) -> None:

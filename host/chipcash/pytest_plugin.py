@@ -104,8 +104,9 @@ class CardMaker(Protocol):
 
         fen: money on it; links: where it is at once, runtime: what runs it, if not as the test's parameters
         chipcash_link and chipcash_runtime say; pin: 4 to 12 digits, if not chipcash.sandbox.PIN; form: of
-        chipcash_sim.forms; tier: 1 to 4. What this machine lacks skips the test. Raises ValueError for a form
-        that does not exist, SimError for links that do not go together."""
+        chipcash_sim.forms, whose screen and buttons are reader.front; tier: 1 to 4. What this machine lacks
+        skips the test. Raises ValueError for a form that does not exist, SimError for links that do not go
+        together."""
 
 
 @dataclass
@@ -285,7 +286,7 @@ def chipcash_cards(
 ) -> Iterator[CardMaker]:
     """Makes cards of the network, each in a reader of its own."""
     from chipcash.sandbox import PIN, missing, reader_for
-    from chipcash_sim import pcscd
+    from chipcash_sim import forms, pcscd
     from chipcash_wire.objects import FORMS
 
     used = _used(request)
@@ -322,7 +323,7 @@ def chipcash_cards(
             certificate = chipcash_network.new_card(
                 image, fen, pin=pin, tier=tier, form=FORMS.index(form)
             )
-            reader = stack.enter_context(reader_for(links, slot))
+            reader = stack.enter_context(reader_for(links, slot, forms.FORMS[form]))
             trace = image.with_suffix(".trace")
             card = EmulatedCard(image, reader, runtime, pin, certificate, trace)
             used.cards.append(card)

@@ -16,7 +16,8 @@ from chipcash.sandbox import RUNTIMES, Faults, Reader, missing, reader_for
 from chipcash.trace import read
 from chipcash_sim import emulator, pcscd
 from chipcash_sim.forms import FORMS
-from chipcash_sim.plug import Closing
+from chipcash_sim.hardware.panel import FrontPanel
+from chipcash_sim.plug import CardGone, Closing
 
 __all__ = ["NAME", "Rack", "RackRefused"]
 
@@ -41,6 +42,7 @@ class _Held:
     """What is known of a card beside its image."""
 
     links: tuple[str, ...] = ()
+    form: str | None = None
     runtime: str = ""
     reader: Reader | None = None
     inserted: bool = False
@@ -106,9 +108,10 @@ class Rack(Closing):
             if runtime not in RUNTIMES:
                 raise RackRefused("runtime", f"A card runs on {' or '.join(RUNTIMES)}.")
             self._take_out(held)
-            if held.reader is None or held.links != tuple(links):
+            if held.reader is None or (held.links, held.form) != (tuple(links), form):
                 self._take_away(held)
-                held.links, held.reader = tuple(links), self._reader(links, runtime)
+                held.reader = self._reader(links, runtime, form)
+                held.links, held.form = tuple(links), form
             faults, held.faults = held.faults, Faults()
             held.runtime = runtime
             held.reader.insert(self._image(name), runtime, self._trace(name), **faults)
@@ -127,6 +130,29 @@ class Rack(Closing):
         with self._lock:
             self._known(name).faults = faults
             return self._state(name)
+
+    def press(self, name: str, button: str) -> dict[str, Any]:
+        """Press a button of a card that has some; its state."""
+        with self._lock:
+            front = self._front(name)
+            try:
+                front.press(button)
+            except ValueError as error:
+                raise RackRefused("button", f"No such button: {error}.") from None
+            except CardGone:
+                raise RackRefused("power", "The card has no power.", status=409) from None
+            return self._state(name)
+
+    def screen(self, name: str) -> bytes:
+        """What the screen of a card shows, as a PNG file."""
+        with self._lock:
+            front = self._front(name)
+        try:
+            return front.png()
+        except ImportError:
+            raise RackRefused(
+                "missing", "Pillow is not installed: pip install 'chipcash[sim]'", status=501
+            ) from None
 
     def apdus(self, name: str, after: int = 0) -> list[dict[str, Any]]:
         """The commands that have reached a card by any link, with its answers, but for the first so many
@@ -163,6 +189,17 @@ class Rack(Closing):
             )
         return self._held.setdefault(name, _Held())
 
+    def _front(self, name: str) -> FrontPanel:
+        reader = self._known(name).reader
+        if reader is None or reader.front is None:
+            raise RackRefused(
+                "front",
+                "This card shows nothing, and has no buttons.",
+                status=409,
+                hint="Put it in by a form that does: visual-bluetooth.",
+            )
+        return reader.front
+
     def _state(self, name: str) -> dict[str, Any]:
         held = self._known(name)
         return {
@@ -170,13 +207,15 @@ class Rack(Closing):
             "image": str(self._image(name)),
             "links": list(held.links),
             "paths": list(held.reader.paths) if held.reader is not None else [],
+            "environment": dict(held.reader.environment) if held.reader is not None else {},
+            "form": held.form,
             "runtime": held.runtime,
             "inserted": held.inserted,
             "powered": held.reader is not None and held.reader.powered,
             "faults": dict(held.faults),
         }
 
-    def _reader(self, links: Sequence[str], runtime: str) -> Reader:
+    def _reader(self, links: Sequence[str], runtime: str, form: str | None) -> Reader:
         for link in links:
             lacking = missing(link, runtime, self._session)
             if lacking:
@@ -195,7 +234,7 @@ class Rack(Closing):
                 raise RackRefused("full", "Each virtual reader holds a card.", status=409)
             slot = free[0]
         try:
-            return reader_for(links, slot)
+            return reader_for(links, slot, FORMS[form] if form is not None else None)
         except SimError as error:
             raise RackRefused("links", error.message, hint=error.hint) from None
 
@@ -209,4 +248,4 @@ class Rack(Closing):
     def _take_away(self, held: _Held) -> None:
         if held.reader is not None:
             held.reader.close()
-            held.reader, held.links = None, ()
+            held.reader, held.links, held.form = None, (), None

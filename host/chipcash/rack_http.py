@@ -7,6 +7,7 @@ from another origin, and bodies that are not declared as JSON, which a page cann
 
 from __future__ import annotations
 
+import base64
 import ipaddress
 import json
 import re
@@ -30,6 +31,7 @@ from chipcash.errors import ChipcashError, SimError
 from chipcash.rack import NAME, Rack, RackRefused
 from chipcash.sandbox import RUNTIMES, Faults, links
 from chipcash_sim.forms import FORMS
+from chipcash_sim.hardware.panel import BUTTONS
 
 __all__ = ["Service", "create_app", "openapi"]
 
@@ -74,9 +76,31 @@ _SCHEMAS: dict[str, dict[str, Any]] = {
             "half": {"type": "boolean", "description": "that flash write is half done"},
         },
     },
+    "Press": {
+        "type": "object",
+        "required": ["button"],
+        "additionalProperties": False,
+        "properties": {"button": {"type": "string", "enum": list(BUTTONS)}},
+    },
+    "Screen": {
+        "type": "object",
+        "required": ["png"],
+        "properties": {"png": {"type": "string", "contentEncoding": "base64"}},
+    },
     "Card": {
         "type": "object",
-        "required": ["name", "image", "links", "paths", "runtime", "inserted", "powered", "faults"],
+        "required": [
+            "name",
+            "image",
+            "links",
+            "paths",
+            "environment",
+            "form",
+            "runtime",
+            "inserted",
+            "powered",
+            "faults",
+        ],
         "properties": {
             "name": {"type": "string"},
             "image": {"type": "string", "description": "file of its flash"},
@@ -86,6 +110,11 @@ _SCHEMAS: dict[str, dict[str, Any]] = {
                 "items": {"type": "string"},
                 "description": "how each link is reached, as in `chipcash card info PATH`",
             },
+            "environment": {
+                "type": "object",
+                "description": "variables that a process must have to use the paths",
+            },
+            "form": {"type": ["string", "null"]},
             "runtime": {"type": "string"},
             "inserted": {"type": "boolean"},
             "powered": {"type": "boolean", "description": "false after a fault took its power"},
@@ -185,6 +214,14 @@ def _tear(rack: Rack, call: Call) -> dict[str, Any]:
     return rack.tear(call.name, cast(Faults, faults))
 
 
+def _press(rack: Rack, call: Call) -> dict[str, Any]:
+    return rack.press(call.name, **call.body)
+
+
+def _screen(rack: Rack, call: Call) -> dict[str, Any]:
+    return {"png": base64.b64encode(rack.screen(call.name)).decode()}
+
+
 def _apdus(rack: Rack, call: Call) -> dict[str, Any]:
     return {"steps": rack.apdus(call.name, call.after)}
 
@@ -204,6 +241,9 @@ ENDPOINTS = (
     Endpoint("POST", "/v1/cards/{name}/tear", "tear",
              "Have it lose its power, now or after it is put in the next time", _tear, "Card",
              body="Tear"),
+    Endpoint("POST", "/v1/cards/{name}/press", "press", "Press one of its buttons", _press, "Card",
+             body="Press"),
+    Endpoint("GET", "/v1/cards/{name}/screen", "screen", "What its screen shows", _screen, "Screen"),
     Endpoint("GET", "/v1/cards/{name}/apdus", "apdus", "What has reached it, and its answers", _apdus,
              "Apdus"),
     Endpoint("GET", "/openapi.json", "openapi", "This description", _openapi, "OpenApi"),

@@ -19,10 +19,10 @@ import importlib.util
 import shutil
 import time
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Self, TypedDict, Unpack
 from urllib.parse import urlencode
 
@@ -36,6 +36,8 @@ from chipcash.home import init
 from chipcash.pos import Pos
 from chipcash.transports import Connection, open_path
 from chipcash_sim import emulator, pcscd, places, runtime
+from chipcash_sim.forms import Form
+from chipcash_sim.hardware.panel import FrontPanel
 from chipcash_sim.plug import Closing
 from chipcash_sim.runtime import RuntimeMissing
 from chipcash_wire import objects as o
@@ -112,9 +114,12 @@ class Reader(Closing):
     """Where an emulated card is put, and how a terminal reaches it there.
 
     paths: one for each link, the same as long as the reader is open; that of a `sim` link is known when a
-    card is in."""
+    card is in. environment: what processes that use the paths must have in theirs. front: screen and buttons
+    of the card, None where there are none."""
 
     paths: tuple[str, ...] = ()
+    environment: Mapping[str, str] = MappingProxyType({})
+    front: FrontPanel | None = None
 
     @abstractmethod
     def insert(
@@ -168,13 +173,16 @@ class _Slot(Reader):
 
     def __init__(self) -> None:
         self._card: emulator.Card | None = None
+        self._confirm_above = 0
 
     def insert(
         self, image: Path, runtime: str, trace: Path | None = None, **faults: Unpack[Faults]
     ) -> str:
         """Put it in."""
         self.remove()
-        self._card = emulator.Card(image, runtime, trace=trace, **faults)
+        self._card = emulator.Card(
+            image, runtime, trace=trace, confirm_above=self._confirm_above, **faults
+        )
         try:
             self._start(self._card)
         except (emulator.CardRemoved, OSError) as error:
@@ -229,20 +237,29 @@ class PcscReader(_Slot):
 
 
 class PlaceReader(_Slot):
-    """Emulated hardware of one or several links (chipcash_sim.places), the same card behind all of them."""
+    """Emulated hardware of one or several links (chipcash_sim.places), the same card behind all of them.
 
-    def __init__(self, names: Sequence[str]) -> None:
+    form: of the card; where it has a screen and buttons, so has the reader. While it is open, this process
+    has the environment in which its paths are found."""
+
+    def __init__(self, names: Sequence[str], form: Form | None = None) -> None:
         super().__init__()
         with ExitStack() as stack:
+            if form is not None and form.display is not None:
+                self.front = stack.enter_context(FrontPanel())
+                self._confirm_above = form.confirm_above or 0
             self._places = [places.make(name) for name in names]
             for place in self._places:
                 stack.callback(place.close)
                 stack.enter_context(place.findable())
             self._hardware = stack.pop_all()
         self.paths = tuple(place.path for place in self._places)
+        self.environment = {
+            name: value for place in self._places for name, value in place.environment.items()
+        }
 
     def _start(self, card: emulator.Card) -> None:
-        places.put(card, *self._places)
+        places.put(card, *self._places, front=self.front)
 
     def close(self) -> None:
         """Take out the card, and the hardware away."""
@@ -250,11 +267,13 @@ class PlaceReader(_Slot):
         self._hardware.close()
 
 
-def reader_for(names: Sequence[str], pcsc_reader: tuple[str, int] | None = None) -> Reader:
+def reader_for(
+    names: Sequence[str], pcsc_reader: tuple[str, int] | None = None, form: Form | None = None
+) -> Reader:
     """A reader of these links: `sim` alone, `pcsc` alone, or places of the emulator, together.
 
-    pcsc_reader: name and port of the virtual reader that `pcsc` stands for. Raises SimError for links that
-    do not exist or do not go together.
+    pcsc_reader: name and port of the virtual reader that `pcsc` stands for; form: of the card, see
+    PlaceReader. Raises SimError for links that do not exist or do not go together.
     """
     if list(names) == ["sim"]:
         return SimReader()
@@ -266,7 +285,7 @@ def reader_for(names: Sequence[str], pcsc_reader: tuple[str, int] | None = None)
             f"No card can be behind {' and '.join(names) or 'no link'}.",
             hint=f"Choose sim, pcsc (in a private smart card service), or of {', '.join(places.NAMES)}.",
         )
-    return PlaceReader(names)
+    return PlaceReader(names, form)
 
 
 class Sandbox:

@@ -10,6 +10,8 @@ Times are medians. What is compared takes turns within the run.
 | tap.PATH.RUNTIME.SUITE | SELECT and PAY from one title by a card with a coupon, seen by the terminal |
 | apdu.LINK.p50, .p95 | a command of 80 bytes and its echo over an emulated link |
 | pay.LINK.p50, .p95 | SELECT and PAY over it, by a card with a coupon; p50 compares with the echo's |
+| link.bytes.LINK | all bytes of SELECT and PAY on that link, with its framing; ratio to the APDUs alone |
+| link.air.LINK.AT | computed: how long they take at 106 kbit/s; by Bluetooth at this connection interval |
 | air.bytes.N-title | all bytes of command and response APDUs of one payment, the link's framing aside |
 | air.commands.N-title, air.apdus.N-title | without and with GET RESPONSE; .short: no extended APDU passes |
 | sign, sign-coupon, verify | one signature; cpython and micropython: the card's code, openssl: the host's |
@@ -45,6 +47,7 @@ from chipcash.transports import Connection, open_path
 from chipcash.transports.base import BaseConnection
 from chipcash.transports.sim import SimConnection
 from chipcash_sim import emulator, pcscd, places, runtime
+from chipcash_sim.plug import Plug
 from chipcash_wire import commands as c
 from chipcash_wire import objects as o
 
@@ -56,6 +59,11 @@ from tests.center.world import World
 _ROOT = Path(__file__).resolve().parents[2]
 
 _ECHO = bytes.fromhex("80eeffff4b") + bytes(75)
+_FIELDS = ("nfc", "pn532")
+_NFC_KBIT_S = 13560 / 128
+_FRAME_DELAY_MS = 1172 / 13560
+_BLE_INTERVALS_MS = (7.5, 30.0)
+"""The shortest that there is, and one that phones choose."""
 _MAX_COMMANDS = 2
 _MAX_AIR_BYTES = 700
 _MAX_COUPON = 0.01
@@ -311,6 +319,8 @@ def measure_links(report: Report, effort: Effort, folder: Path) -> None:
                     for _ in range(effort.taps):
                         time.sleep(_IDLE_S)  # for a coupon
                         if what == "pay":
+                            place.plug.to_card.clear()
+                            place.plug.from_card.clear()
                             taken.append(wallet.tap(connection, _AMOUNT))
                             continue
                         start = time.perf_counter()
@@ -319,9 +329,31 @@ def measure_links(report: Report, effort: Effort, folder: Path) -> None:
             finally:
                 card.remove()
                 place.close()
+            if what == "pay":
+                _add_passed(report, name, place.plug)
             bare = f"apdu.{name}.p50" if what == "pay" else ""
             report.add(f"{what}.{name}.p50", median(taken), "ms", ratio_to=bare)
             report.add(f"{what}.{name}.p95", sorted(taken)[len(taken) * 95 // 100], "ms")
+
+
+def _add_passed(report: Report, name: str, plug: Plug) -> None:
+    """What the last payment over a link has sent, and how long that takes on the air."""
+    there, back = list(plug.to_card), list(plug.from_card)
+    if name == "ble":  # the values of characteristics, without what the emulator puts before them
+        there, back = [n - 2 for n in there], [n - 1 for n in back]
+    if name in _FIELDS:  # CRC_A, which the emulated air leaves out
+        there, back = [n + 2 for n in there], [n + 2 for n in back]
+    report.add(f"link.bytes.{name}", sum(there) + sum(back), "bytes", ratio_to="air.bytes.1-title")
+    if name in _FIELDS:
+        # ISO/IEC 14443-3: nine bits a byte, start and end of a frame; and the least delay before each.
+        bits = sum(9 * n + 2 for n in there + back)
+        spent = bits / _NFC_KBIT_S + len(there + back) * _FRAME_DELAY_MS
+        report.add(f"link.air.{name}.106kbit", spent, "ms")
+    if name == "ble":
+        for interval in _BLE_INTERVALS_MS:
+            # Each write waits for its response, which comes in the same event; so does each notification.
+            spent = (len(there) + len(back)) * interval
+            report.add(f"link.air.ble.{interval:g}ms", spent, "ms")
 
 
 # The card's code ----------------------------------------------------------------------------------
@@ -511,8 +543,8 @@ def main(arguments: list[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(dir=options.output.parent) as scratch:
         folder = Path(scratch)
         measure_taps(report, effort, folder, session)
-        measure_links(report, effort, folder)
         measure_air(report, folder)
+        measure_links(report, effort, folder)
         measure_signing(report, effort)
         measure_card(report, effort, folder)
         measure_center(report, effort, folder)

@@ -20,6 +20,9 @@ _CODE = ("cpython", "micropython", "openssl")
 _NAMES = {
     *(f"{path}.{suite}" for path in _PATHS for suite in ("gm", "p256")),
     *(f"{what}.{link}.{p}" for what in ("apdu", "pay") for link in places.NAMES for p in ("p50", "p95")),
+    *(f"link.bytes.{link}" for link in places.NAMES),
+    *(f"link.air.{link}.106kbit" for link in ("nfc", "pn532")),
+    *(f"link.air.ble.{interval}ms" for interval in ("7.5", "30")),
     *(f"{what}.{n}-title{form}" for what in _AIR for n in (1, 3) for form in ("", ".short")),
     *(f"{what}.{x}.{suite}" for what in ("sign", "verify") for x in _CODE for suite in ("gm", "p256")),
     *(f"sign-coupon.{x}.{suite}" for x in _CODE[:2] for suite in ("gm", "p256")),

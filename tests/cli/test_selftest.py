@@ -7,17 +7,20 @@ from pathlib import Path
 
 from chipcash import selftest
 from chipcash_sim import places
+from chipcash_sim.forms import FORMS
 from tests.cli.conftest import Cli
 
 
 def test_every_link_on_every_runtime(cli: Cli) -> None:
     found = cli.json("selftest")
-    rows = {(row["link"], row["runtime"]): row for row in found["rows"]}
-    assert set(rows) == {
+    rows = {(row["link"], row["form"], row["runtime"]): row for row in found["rows"]}
+    assert {(link, runtime) for link, _, runtime in rows} == {
         (link, runtime)
         for link in ("sim", "pcsc", *places.NAMES)
         for runtime in ("cpython", "micropython")
     }
+    for form in FORMS.values():
+        assert {link for link, name, _ in rows if name == form.name} >= set(form.places)
     assert found["ok"] and all(row["ok"] and row["milliseconds"] > 0 for row in rows.values())
 
 

@@ -137,3 +137,16 @@ def test_other_tests_notice_nothing(pytester: pytest.Pytester) -> None:
         """
     )
     pytester.runpytest_subprocess().assert_outcomes(passed=1)
+
+
+def test_a_form_brings_its_screen(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        """
+        def test_it(chipcash_cards):
+            card = chipcash_cards(links=["serial"], form="visual-bluetooth")
+            assert card.reader.front.wait_for_change(b"") and card.reader.front.png()
+            card.reader.front.press("confirm")
+            assert chipcash_cards(links=["serial"]).reader.front is None
+        """
+    )
+    pytester.runpytest_subprocess().assert_outcomes(passed=1)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import shutil
@@ -18,12 +19,13 @@ import httpx
 import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
-from chipcash.card import Card
+from chipcash.card import Card, CardError
 from chipcash.errors import LinkLostError, NoCardError, SimError
 from chipcash.rack import Rack
 from chipcash.rack_http import ENDPOINTS, Service, openapi
 from chipcash.sandbox import PIN, Sandbox
 from chipcash.transports import open_path
+from chipcash.transports.times import changed
 from chipcash.web import MAX_BODY
 
 
@@ -83,6 +85,47 @@ def test_a_card_of_a_network_behind_two_links(tmp_path: Path, http: Http) -> Non
     assert any(step["secret"] and step["command"] == "00200080" for step in steps)
     assert PIN.encode().hex() not in json.dumps(steps)
     assert http.get(f"/v1/cards/a/apdus?after={len(steps) - 1}")["steps"] == steps[-1:]
+
+
+def test_a_card_with_a_screen(tmp_path: Path, http: Http) -> None:
+    with Sandbox(tmp_path / "net") as sandbox:
+        sandbox.new_card(tmp_path / "a.img", 20_000)
+        card = http.post("/v1/cards/a/insert", form="visual-bluetooth")
+        assert (card["form"], len(card["paths"])) == ("visual-bluetooth", len(card["links"]))
+        assert card["environment"].keys() == {"DBUS_SYSTEM_BUS_ADDRESS"}
+        till = sandbox.till()
+
+        def screen() -> bytes:
+            return base64.b64decode(http.get("/v1/cards/a/screen")["png"])
+
+        def another(than: bytes) -> bytes:
+            deadline = time.monotonic() + 10
+            while (now := screen()) == than:
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+            return now
+
+        with (
+            changed(confirm_s=0.001),
+            open_path(card["paths"][0], wait=5) as connection,
+            pytest.raises(CardError, match="holder is asked"),
+        ):
+            before = screen()
+            till.charge(connection, 10_001)
+        asking = another(before)
+        assert asking.startswith(b"\x89PNG")
+        assert http.refused("POST", "/v1/cards/a/press", json={"button": "x"}) == "400 malformed"
+        deadline = time.monotonic() + 10
+        while screen() == asking:  # a press too early does not count
+            assert time.monotonic() < deadline
+            http.post("/v1/cards/a/press", button="confirm")
+            time.sleep(0.05)
+        with open_path(card["paths"][0], wait=5) as connection:
+            assert till.charge(connection, 10_001).amount == 10_001
+        http.post("/v1/cards/a/insert", links=["serial"])
+        assert http.refused("GET", "/v1/cards/a/screen") == "409 front"
+        pressed = http.refused("POST", "/v1/cards/a/press", json={"button": "confirm"})
+        assert pressed == "409 front"
 
 
 def test_torn_and_put_in_again(http: Http) -> None:

@@ -16,9 +16,6 @@ from chipcash.errors import LinkLostError, NoCardError, NoReaderError, PathError
 from chipcash.transports.base import BaseConnection
 from chipcash.transports.times import times
 
-# It warns of each frame lost on the air, which is nothing to tell anybody.
-logging.getLogger("nfc").setLevel(logging.CRITICAL)
-
 
 class NfcConnection(BaseConnection):
     """A session with the card in a reader's field. Make it with open_reader()."""
@@ -101,12 +98,16 @@ def _library() -> Any:
     """nfcpy, loaded late: every other transport works without it."""
     try:
         importlib.import_module("nfc.tag.tt4")
-        return importlib.import_module("nfc")
+        nfc = importlib.import_module("nfc")
     except ImportError as error:
         raise TransportError(
             f"NFC readers at nfc: need the Python package nfcpy, which cannot be loaded: {error}.",
             hint="Run: pip install nfcpy",
         ) from None
+    # It warns of each frame lost on the air, which is nothing to tell anybody. Not earlier: when it is loaded
+    # it sets a level of its own.
+    logging.getLogger("nfc").setLevel(logging.CRITICAL)
+    return nfc
 
 
 def _failures() -> tuple[type[Exception], ...]:
