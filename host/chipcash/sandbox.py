@@ -38,13 +38,16 @@ from chipcash.transports import Connection, open_path
 from chipcash_sim import emulator, pcscd, places, runtime
 from chipcash_sim.forms import Form
 from chipcash_sim.hardware.panel import FrontPanel
+from chipcash_sim.hardware.pty import PtyLine
 from chipcash_sim.plug import Closing
 from chipcash_sim.runtime import RuntimeMissing
 from chipcash_wire import objects as o
 
 __all__ = [
+    "CCID",
     "PIN",
     "RUNTIMES",
+    "CcidReader",
     "Faults",
     "PcscReader",
     "PlaceReader",
@@ -60,6 +63,8 @@ PIN = "258013"
 """Of a sandbox's cards, unless told otherwise."""
 RUNTIMES = ("cpython", "micropython")
 """What may run a card behind any link."""
+CCID = ("ccid", "ccid_t0")
+"""A serial reader with the card in it, by T=1 and by T=0: see CcidReader."""
 _TIER = 4
 _LEAVE_S = 15.0
 _LOOK_S = 0.02
@@ -68,6 +73,8 @@ _LIBRARIES = {
     "ble": {"bleak": "ble", "bumble": "sim"},
     "nfc": {"nfc": "nfc"},
     "pn532": {"nfc": "nfc"},
+    "ccid": {"smartcard": "pcsc"},
+    "ccid_t0": {"smartcard": "pcsc"},
     "pcsc": {"smartcard": "pcsc"},
     "serial": {"serial": "serial"},
 }
@@ -93,7 +100,7 @@ def missing(link: str, card_runtime: str, session: pcscd.Session | None) -> str:
             runtime.compile_tree()
         except RuntimeMissing as error:
             return str(error)
-    if link == "pcsc" and session is None:
+    if link in ("pcsc", *CCID) and session is None:
         return pcscd.available() or (
             "no private smart card service around this process:"
             " start it by python -m chipcash_sim.pcscd -- COMMAND"
@@ -265,6 +272,31 @@ class PlaceReader(_Slot):
         """Take out the card, and the hardware away."""
         super().close()
         self._hardware.close()
+
+
+class CcidReader(_Slot):
+    """The card as a serial CCID reader with itself in it, which a private smart card service finds; one at a
+    time in a service, and the service is restarted for it.
+
+    link: `ccid` or `ccid_t0`, by which protocol the card is read: T=1 or T=0."""
+
+    def __init__(self, session: pcscd.Session, link: str) -> None:
+        super().__init__()
+        self._session = session
+        self._link = link
+        self._line = PtyLine()
+
+    def _start(self, card: emulator.Card) -> None:
+        card.plug_in(**{self._link: self._line.plug})
+        self.paths = (f"pcsc:{self._session.add_serial(self._line.device)}",)
+
+    def _left(self) -> None:
+        self._session.remove_serial()
+
+    def close(self) -> None:
+        """Take out the card, and the reader away."""
+        super().close()
+        self._line.close()
 
 
 def reader_for(

@@ -14,7 +14,16 @@ from pathlib import Path
 
 from chipcash.errors import ChipcashError
 from chipcash.pos import Pos
-from chipcash.sandbox import RUNTIMES, Sandbox, links, missing, reader_for
+from chipcash.sandbox import (
+    CCID,
+    RUNTIMES,
+    CcidReader,
+    Reader,
+    Sandbox,
+    links,
+    missing,
+    reader_for,
+)
 from chipcash.transports import open_path
 from chipcash_sim import pcscd
 from chipcash_sim.forms import FORMS, Form
@@ -55,7 +64,7 @@ def run(directory: Path, suite: str, session: pcscd.Session | None) -> Iterator[
         for number, name in enumerate(o.FORMS[1:], 1):
             sandbox.new_card(_image(directory, name), _COIN, form=number)
         till = sandbox.till()
-        for link in links():
+        for link in (*links(), *CCID):
             for form in _forms(link):
                 for card_runtime in RUNTIMES:
                     lacking = missing(link, card_runtime, session)
@@ -84,6 +93,8 @@ def _pay(
     session: pcscd.Session | None,
 ) -> Row:
     """A payment over one link of a card that is behind all links of its form."""
+    if session is not None and link in CCID:
+        return _pay_in(till, link, form, card_runtime, directory, CcidReader(session, link))
     slot = (session.readers[0], session.ports[0]) if session is not None else None
     behind = [link]
     if link in form.places:
@@ -92,8 +103,14 @@ def _pay(
             for name in form.places
             if name != link and not missing(name, card_runtime, session)
         ]
+    return _pay_in(till, link, form, card_runtime, directory, reader_for(behind, slot, form))
+
+
+def _pay_in(
+    till: Pos, link: str, form: Form, card_runtime: str, directory: Path, reader: Reader
+) -> Row:
     try:
-        with reader_for(behind, slot, form) as reader:
+        with reader:
             path = reader.insert(_image(directory, form.name), card_runtime)
             start = time.perf_counter()
             with open_path(path, wait=_OPEN_S) as connection:

@@ -16,7 +16,7 @@ def test_every_link_on_every_runtime(cli: Cli) -> None:
     rows = {(row["link"], row["form"], row["runtime"]): row for row in found["rows"]}
     assert {(link, runtime) for link, _, runtime in rows} == {
         (link, runtime)
-        for link in ("sim", "pcsc", *places.NAMES)
+        for link in ("sim", "pcsc", "ccid", "ccid_t0", *places.NAMES)
         for runtime in ("cpython", "micropython")
     }
     for form in FORMS.values():
@@ -28,5 +28,6 @@ def test_what_is_missing_is_told_and_no_failure(tmp_path: Path) -> None:
     """Without a smart card service around the process, its rows say so; the others are tried."""
     rows = list(selftest.run(tmp_path, "p256", None))
     for row in rows:
-        assert row.ok == row.attempted == (row.link != "pcsc")
-        assert bool(row.missing) == (row.link == "pcsc")
+        inside = row.link in ("pcsc", "ccid", "ccid_t0")
+        assert row.ok == row.attempted == (not inside)
+        assert bool(row.missing) == inside

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import termios
 import time
 from typing import Any
 
@@ -142,8 +143,9 @@ def _library() -> Any:
 
 
 def failures() -> tuple[type[Exception], ...]:
-    """What a line raises when it fails, for other transports over lines too."""
-    return (_library().SerialException, OSError)
+    """What a line raises when it fails, for other transports over lines too. pyserial lets through what the
+    system says when the other end of a line is gone."""
+    return (_library().SerialException, OSError, termios.error)
 
 
 def open_device(device: str, path: str) -> Any:

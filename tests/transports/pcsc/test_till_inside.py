@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A till at a real pcscd that is restarted under it."""
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from chipcash.errors import LinkLostError
+from chipcash.pos import AnswerLost
+from chipcash.sandbox import PcscReader, Sandbox
+from chipcash.transports import open_path
+from chipcash_sim.pcscd import Session
+
+
+def test_a_till_goes_on_when_pcscd_restarts(session: Session, tmp_path: Path) -> None:
+    """Between taps, while it waits for the next customer, and in the middle of a tap: one process, all paid
+    once. The card is put in again each time, since vpcd's end of it is gone with pcscd."""
+    image = tmp_path / "a.img"
+    with (
+        Sandbox(tmp_path / "net") as sandbox,
+        PcscReader(session.readers[0], session.ports[0]) as reader,
+    ):
+        sandbox.new_card(image, 10_000)
+        till = sandbox.till()
+
+        def tap() -> None:
+            with open_path(reader.paths[0], wait=15) as connection:
+                till.charge(connection, 100)
+
+        reader.insert(image, "cpython")
+        tap()
+        session.restart()
+        reader.insert(image, "cpython")
+        tap()
+        reader.remove()
+        restart = threading.Timer(0.5, session.restart)
+        restart.start()
+        arrival = threading.Timer(1.5, lambda: reader.insert(image, "cpython"))
+        arrival.start()
+        tap()  # which waits through all of this
+        restart.join()
+        arrival.join()
+        with open_path(reader.paths[0], wait=15) as connection:
+            session.restart()
+            with pytest.raises((LinkLostError, AnswerLost)):
+                till.charge(connection, 200)
+        reader.insert(image, "cpython")
+        with open_path(reader.paths[0], wait=15) as connection:
+            till.charge(connection, 200)
+        assert till.balance().pending_fen == 500
+        till.sync(sandbox.center)
+        assert till.balance().verified_fen == 500
+        assert till.open_requests() == ()
