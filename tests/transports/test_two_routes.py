@@ -8,8 +8,12 @@ from pathlib import Path
 import pytest
 
 from chipcash.card import Card, PinError
+from chipcash.cardholder import synchronise
+from chipcash.sandbox import PIN as PIN_OF_SANDBOX
+from chipcash.sandbox import Sandbox, reader_for
 from chipcash.transports import open_path
 from chipcash_sim import emulator, places
+from chipcash_sim.forms import FORMS, Form
 from chipcash_wire import objects as o
 from tests.builders import Network
 from tests.cards import PIN, make_card
@@ -53,3 +57,30 @@ def test_antenna_and_another_link(tmp_path: Path, runtime: str, other: str) -> N
         card.remove()
         antenna.close()
         inside.close()
+
+
+@pytest.mark.parametrize("form", [form for form in FORMS.values() if form.power == "host"])
+@pytest.mark.parametrize("runtime", ["cpython", "micropython"])
+def test_a_phone_synchronises_by_its_own_link(tmp_path: Path, runtime: str, form: Form) -> None:
+    """Its app looks and synchronises by the phone, its antenna pays: one card, one state."""
+    image = tmp_path / "a.img"
+    with Sandbox(tmp_path / "net") as sandbox, reader_for(form.places, form=form) as reader:
+        key = sandbox.new_card(image, 1_000, form=o.FORMS.index(form.name)).subject
+        till = sandbox.till()
+        reader.insert(image, runtime)
+        antenna, inside = reader.paths
+        with open_path(inside, wait=5) as app, open_path(antenna, wait=5) as tap:
+            till.charge(tap, 300)
+            owner = Card(app)
+            owner.select()
+            owner.verify_pin(PIN_OF_SANDBOX)
+            assert (owner.info().balance, owner.info().spent) == (700, 300)
+            sandbox.fund(500)
+            sandbox.bank.withdraw(500, key)
+            done = synchronise(owner, sandbox.center, sandbox.trust)
+            assert (done.loaded_fen, done.limits_renewed) == (500, True)
+            assert (owner.info().balance, owner.info().spent) == (1_200, 0)
+            assert till.charge(tap, 1_150).amount == 1_150  # of both titles
+            assert owner.info().balance == 50
+        till.sync(sandbox.center)
+        assert till.balance().verified_fen == 1_450

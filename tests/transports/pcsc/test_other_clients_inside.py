@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from smartcard.ATR import ATR
 
 from chipcash.transports import open_path, pcsc
 from chipcash_sim import emulator
@@ -64,6 +65,13 @@ def run(*argv: str, typed: str = "") -> str:
 
 def spaced(data: bytes) -> str:
     return data.hex(" ").upper()
+
+
+def test_the_atr_is_well_formed(world: World) -> None:
+    """As pyscard's own parser has it (ISO/IEC 7816-3 section 8.2)."""
+    atr = ATR(list(world.atr))
+    assert atr.hasChecksum and atr.checksumOK
+    assert atr.isT1Supported() and atr.getHistoricalBytes() == []
 
 
 def test_opensc_tool(world: World) -> None:
