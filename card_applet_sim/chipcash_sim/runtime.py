@@ -22,6 +22,8 @@ import chipcash_wire
 HEAP = "192k"
 """Heap of an emulated card: that of a Raspberry Pi Pico under MicroPython."""
 
+_NOT_ON_A_CARD = ("objects", "status", "trace")
+"""Of chipcash_wire: what the host, and the emulator, need besides."""
 _SIM_FILES = ("card_process.py", "image.py", "__init__.py")
 
 
@@ -116,6 +118,7 @@ def size() -> int:
         file.stat().st_size
         for package in ("chipcash_wire", "chipcash_card")
         for file in (folder / package).glob("*.mpy")
+        if file.stem not in _NOT_ON_A_CARD
     )
 
 
