@@ -146,6 +146,28 @@ class Network:
             certificate=self.certificate(self.public("card")),
         )
 
+    def longest_receipt(self, claim: o.Claim) -> o.Receipt:
+        """The longest receipt of one claim: each interval was paid before, and has a title all the same."""
+        outcomes = tuple(
+            o.Outcome(
+                title_id=item.title_id, lo=item.lo, hi=item.hi, state=o.DISPUTED, claim_id=bytes(32)
+            )
+            for item in claim.inputs
+        )
+        result = o.Result(claim_id=object_id(claim), outcomes=outcomes)
+        largest = {"amount": o.MAX_AMOUNT, "lo": o.MAX_AMOUNT - 1, "hi": o.MAX_AMOUNT}
+        return self.sign(
+            "center",
+            o.Receipt(
+                header=self.header,
+                signer=self.key("center").key_id,
+                digest=bytes(32),
+                time=o.MAX_TIME,
+                results=(result,),
+                titles=tuple(self.title(claim.payee, **largest) for _ in claim.inputs),
+            ),
+        )
+
     def signed_time(
         self, time: int = NOW, sequence: int = 0, *, signer: str = "center"
     ) -> o.SignedTime:

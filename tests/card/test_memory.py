@@ -13,11 +13,12 @@ import pytest
 from chipcash.card import Card, CardError
 from chipcash.genuine import open_channel
 from chipcash.terminal import Policy, verify_payment
+from chipcash.touch import send
 from chipcash.transports.sim import SimConnection
 from chipcash_sim import emulator, runtime
 from chipcash_wire import commands as c
 from chipcash_wire import objects as o
-from tests.builders import DAY, SUITES, network
+from tests.builders import DAY, SUITES, Network, network
 from tests.cards import PIN, fill_card, make_card
 
 _TIGHT = "172k"
@@ -29,8 +30,8 @@ _IDLE_S = 0.2
 class Full:
     """A full card in an image file, and a terminal for it."""
 
-    def __init__(self, suite: str, image: Path) -> None:
-        self.net = network(suite)
+    def __init__(self, suite: str, image: Path, net: Network | None = None) -> None:
+        self.net = net or network(suite)
         self.image = image
         self.key = make_card(image, self.net)
         self.now = fill_card(image, self.net, self.key)
@@ -103,6 +104,21 @@ def test_the_longest_payment_in_a_secure_channel(full: Full) -> None:
         card.verify_pin(PIN)
         assert len(full.pay(card, 1000 * o.MAX_INPUTS - 1).titles) == o.MAX_INPUTS
         assert [len(each.titles) for each in card.payments()] == [o.MAX_INPUTS] * c.MAX_LOG
+
+
+@pytest.mark.parametrize(("heap", "sealed"), [(_TIGHT, False), (runtime.HEAP, True)])
+def test_the_longest_payment_received(full: Full, tmp_path: Path, heap: str, sealed: bool) -> None:
+    """Another full card pays this one from as many titles as there may be, and the center says so."""
+    other = Full(full.net.suite, tmp_path / "other.img", full.net)
+    with other.power() as payer, full.power(heap) as payee:
+        if sealed:
+            open_channel(payee, full.net.trust)
+        claim = send(payer, payee, 1000 * o.MAX_INPUTS - 1, full.now)
+        payee.verify_pin(PIN)
+        assert [*payee.received()] == [claim] and len(claim.inputs) == o.MAX_INPUTS
+        payee.put(full.net.longest_receipt(claim))
+        assert [*payee.received()] == []
+        assert len(full.pay(payee, 1000 * o.MAX_INPUTS - 1).titles) == o.MAX_INPUTS
 
 
 def test_a_card_that_stays_in_its_reader(full: Full) -> None:
