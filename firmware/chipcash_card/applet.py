@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 BUILD = b"chipcash 0.1.0 " + INTERPRETER.encode()
 """What card info tells of the firmware, at most 32 bytes."""
+_RECEIVING = (b"\xed", b"\xe6")  # tags of Payment and Receipt, the latter not loaded yet
 COUPONS = 2
 """Signature coupons that an idle card keeps ready."""
 
@@ -138,12 +139,18 @@ class Applet:
             raise
 
     def put(self, data: bytes, pin_verified: bool) -> None:
-        """PUT DATA on a personalised card: see Purse.put. The holder sees what it brought. Raises Refused."""
+        """PUT DATA on a personalised card: see Purse.put and chipcash_card.receiving. The holder sees what it
+        brought. Raises Refused."""
         purse = self.purse
         if purse is None:
             raise Refused(c.SW_CONDITIONS)
         before = purse.pending
-        purse.put(data, pin_verified)
+        if data[:1] in _RECEIVING:
+            from chipcash_card import receiving  # most cards only pay, and memory is short
+
+            receiving.put(data, purse)
+        else:
+            purse.put(data, pin_verified)
         came = purse.pending - before
         if self.panel is not None and came > 0:
             self.panel.received(came, purse.balance, purse.pending)

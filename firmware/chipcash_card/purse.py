@@ -27,9 +27,6 @@ KEY_LOG = b"L"  # number of the payment modulo MAX_LOG, nonce: the payment
 KEY_RECEIVED = b"D"  # claim_id[:16], deadline, amount: the claim, for its deposit
 
 
-_RECEIPT = 0xE6  # the tag of chipcash_wire.receipts.Receipt, without loading it
-
-
 class Refused(Exception):
     """A command that is answered with a status word and changes nothing."""
 
@@ -133,6 +130,11 @@ class Purse:
         return sum([slot.hi - slot.pointer for slot in self._slots])
 
     @property
+    def newest(self) -> int:
+        """The newest known time."""
+        return self._state.newest
+
+    @property
     def pending(self) -> int:
         """Fen received that the center has yet to verify. They cannot be spent."""
         return sum([int.from_bytes(key[22:], "big") for key in self.received_keys()])
@@ -145,6 +147,10 @@ class Purse:
     def received_keys(self, claim_id: bytes = b"") -> "list[bytes]":
         """Journal keys of received claims that are pending: all, or that of one."""
         return self._journal.keys(KEY_RECEIVED + claim_id[:16])
+
+    def change_received(self, changes: "dict[bytes, bytes | None]") -> None:
+        """Take or forget received claims, by their journal keys; chipcash_card.receiving judges them."""
+        self._journal.commit(changes)
 
     def received(self, index: int) -> "bytes | None":
         """A received claim that is pending; None behind the last."""
@@ -299,7 +305,7 @@ class Purse:
     # Receiving --------------------------------------------------------------------------------
 
     def put(self, data: bytes, pin_verified: bool) -> None:
-        """PUT DATA: take what the center signed for this card, or a payment to it. Raises Refused."""
+        """PUT DATA: take what the center signed for this card, but for receipts. Raises Refused."""
         tag = data[0] if data else 0
         if tag == o.Title.TAG:
             self._put_title(data)
@@ -311,11 +317,6 @@ class Purse:
             self._put_time(data)
         elif tag == o.Certificate.TAG:
             self._put_certificate(data)
-        elif tag in (o.Payment.TAG, _RECEIPT):
-            from chipcash_card import receiving  # most cards only pay, and memory is short
-
-            changes = receiving.payment if tag == o.Payment.TAG else receiving.receipt
-            self._journal.commit(changes(data, self, self._state.newest))
         else:
             raise Refused(c.SW_DATA)
 

@@ -15,10 +15,14 @@ if TYPE_CHECKING:
     from chipcash_card.purse import Purse
 
 
-def payment(data: bytes, purse: "Purse", newest: int) -> "dict[bytes, bytes | None]":
-    """A payment to this card, verified as far as that can be done offline: what the journal has to store.
+def put(data: bytes, purse: "Purse") -> None:
+    """PUT DATA of a payment or a receipt. Raises Refused."""
+    change = _payment if data[0] == o.Payment.TAG else _receipt
+    purse.change_received(change(data, purse))
 
-    newest: the newest known time. Raises Refused."""
+
+def _payment(data: bytes, purse: "Purse") -> "dict[bytes, bytes | None]":
+    """A payment to this card, verified as far as that can be done offline: what the journal has to store."""
     found = o.Payment.decode(data)
     claim = found.claim
     certificate = found.certificate
@@ -27,6 +31,7 @@ def payment(data: bytes, purse: "Purse", newest: int) -> "dict[bytes, bytes | No
     if claim.payee != purse.public:
         raise Refused(c.SW_NOT_MINE)
     purse.check_signed(certificate, purse.certification_key)
+    newest = purse.newest
     if certificate.expiry <= max(newest, claim.time) or claim.deadline < newest:
         raise Refused(c.SW_EXPIRED)
     if claim.amount > (certificate.per_payment or 0):  # which only a card's certificate has
@@ -47,10 +52,8 @@ def payment(data: bytes, purse: "Purse", newest: int) -> "dict[bytes, bytes | No
     return {KEY_RECEIVED + claim_id[:16] + place: claim.encode()}
 
 
-def receipt(data: bytes, purse: "Purse", newest: int) -> "dict[bytes, bytes | None]":
-    """What became of received claims: the journal has to forget them, they are no longer pending.
-
-    Raises Refused."""
+def _receipt(data: bytes, purse: "Purse") -> "dict[bytes, bytes | None]":
+    """What became of received claims: the journal has to forget them, they are no longer pending."""
     from chipcash_wire.receipts import Receipt
 
     found = Receipt.decode(data)
