@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """ISO/IEC 14443-4 on the card's side, block by block: chipcash_links.iso14443. Portable."""
 
+from echo import Echo
+
 from chipcash_links.iso14443 import ATS, MAX_APDU, Picc
 
 RATS_256 = b"\xe0\x80"
@@ -22,26 +24,6 @@ class Air:
     def receive(self):
         """The next of what is coming."""
         return self.coming.pop(0)
-
-
-class Echo:
-    """Answers each command with itself, and counts; may take so long that more time is asked for."""
-
-    def __init__(self):
-        self.commands = []
-        self.resets = 0
-        self.link = None
-
-    def process(self, apdu):
-        """Answer, after some work."""
-        self.commands.append(apdu)
-        if self.link is not None:
-            self.link.working()
-        return apdu + b"\x90\x00"
-
-    def reset(self):
-        """Forget."""
-        self.resets += 1
 
 
 class Activated:

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The file of an SD card, without one: chipcash_links.sdfile. Portable."""
 
+from echo import Echo
+
 from chipcash_links.sdfile import BUSY, MAX_APDU, REPLY, REQUEST, SIZE, SdFile, parse, record
 
 
@@ -13,26 +15,6 @@ class File:
     def send(self, data):
         """The new content."""
         self.written.append(data)
-
-
-class Echo:
-    """Answers each command with itself, and counts."""
-
-    def __init__(self):
-        self.commands = 0
-        self.resets = 0
-        self.link = None
-
-    def process(self, apdu):
-        """Answer, after some work."""
-        self.commands += 1
-        if self.link is not None:
-            self.link.working()
-        return apdu + b"\x90\x00"
-
-    def reset(self):
-        """Forget."""
-        self.resets += 1
 
 
 def made():
@@ -69,7 +51,7 @@ def test_a_request_is_answered_and_a_repeated_one_only_answered_again():
         link.take(record(REQUEST, 1, b"abcd"))
         assert file.written == [record(REPLY, 1, b"abcd\x90\x00")]
         file.written = []
-    assert session.commands == 1
+    assert len(session.commands) == 1
     link.take(record(REQUEST, 2))
     assert session.resets == 1 and file.written == [record(REPLY, 2)]
 
