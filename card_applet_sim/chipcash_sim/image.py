@@ -4,7 +4,7 @@
 The file is the banks' bytes, nothing else, so that copying it clones the card.
 """
 
-BANK = 32768
+BANK = 40960
 """Bytes a bank; a bank holds a full card's state more than once."""
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from chipcash_card.journal import Journal
     from chipcash_card.suites import Signer
 
-# Keys of the journal. The last four begin with these, so that the journal's index, which is in memory,
+# Keys of the journal. The last five begin with these, so that the journal's index, which is in memory,
 # answers what would otherwise have to be read and parsed in the tap.
 KEY_STATE = b"S"
 KEY_PRIVATE = b"K"
@@ -25,6 +25,9 @@ KEY_TITLE = b"T"  # title_id[:16]: the title
 KEY_POINTER = b"P"  # title_id[:16]: its _Slot; there as long as the title counts as seen
 KEY_LOG = b"L"  # number of the payment modulo MAX_LOG, nonce: the payment
 KEY_RECEIVED = b"D"  # claim_id[:16], deadline, amount: the claim, for its deposit
+KEY_ENDED = (
+    b"E"  # claim_id[:16], deadline: nothing; a received claim that has ended must not come again
+)
 
 
 class Refused(Exception):
@@ -142,11 +145,17 @@ class Purse:
     @property
     def room(self) -> int:
         """Payments that can still be received."""
-        return c.MAX_RECEIVED - len(self.received_keys())
+        ended = len(self._journal.keys(KEY_ENDED))
+        pending = len(self.received_keys())
+        return min(c.MAX_RECEIVED - pending, c.MAX_ENDED - ended - pending)
 
     def received_keys(self, claim_id: bytes = b"") -> "list[bytes]":
         """Journal keys of received claims that are pending: all, or that of one."""
         return self._journal.keys(KEY_RECEIVED + claim_id[:16])
+
+    def was_received(self, claim_id: bytes) -> bool:
+        """Whether a claim is pending, or has ended before its deadline."""
+        return bool(self.received_keys(claim_id) or self._journal.keys(KEY_ENDED + claim_id[:16]))
 
     def change_received(self, changes: "dict[bytes, bytes | None]") -> None:
         """Take or forget received claims, by their journal keys; chipcash_card.receiving judges them."""
@@ -406,7 +415,7 @@ class Purse:
                 title = KEY_TITLE + key[1:]
                 if self._journal.get(title) is not None:
                     changes[title] = None
-        for key in self.received_keys():
+        for key in self.received_keys() + self._journal.keys(KEY_ENDED):
             if int.from_bytes(key[17:22], "big") < state.newest:
                 changes[key] = None  # too late for the center, which gives it back to its payer
         changes[KEY_STATE] = state.encode()

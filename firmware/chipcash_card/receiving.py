@@ -6,7 +6,7 @@ A received claim is pending: it is kept for its deposit and cannot be spent. Wha
 titles.
 """
 
-from chipcash_card.purse import KEY_RECEIVED, Refused
+from chipcash_card.purse import KEY_ENDED, KEY_RECEIVED, Refused
 from chipcash_wire import card_objects as o
 from chipcash_wire import commands as c
 from chipcash_wire.compat import TYPE_CHECKING
@@ -44,7 +44,7 @@ def _payment(data: bytes, purse: "Purse") -> "dict[bytes, bytes | None]":
             raise Refused(c.SW_EXPIRED)
     purse.check_signed(claim, payer)
     claim_id = purse.hash(claim.message())
-    if purse.received_keys(claim_id):
+    if purse.was_received(claim_id):
         raise Refused(c.SW_STALE)
     if not purse.room:
         raise Refused(c.SW_NO_SPACE)
@@ -53,15 +53,18 @@ def _payment(data: bytes, purse: "Purse") -> "dict[bytes, bytes | None]":
 
 
 def _receipt(data: bytes, purse: "Purse") -> "dict[bytes, bytes | None]":
-    """What became of received claims: the journal has to forget them, they are no longer pending."""
+    """What became of received claims: they are no longer pending, and must not come again."""
     from chipcash_wire.receipts import Receipt
 
     found = Receipt.decode(data)
     purse.check_signed(found, purse.center_key)
     changes: "dict[bytes, bytes | None]" = {}
     for result in found.results:
+        if result.outcomes[0].state == o.INVALID:
+            continue  # of a copy with a broken signature, which the id does not cover
         for key in purse.received_keys(result.claim_id):
             changes[key] = None
+            changes[KEY_ENDED + key[1:22]] = b""
     if not changes:
         raise Refused(c.SW_STALE)
     return changes

@@ -224,8 +224,6 @@ class Session:
             raise Refused(c.SW_CLA)
         if ins in _NEVER_SEALED:
             raise Refused(c.SW_INS)
-        if len(data) > c.MAX_COMMAND:
-            raise Refused(c.SW_LENGTH)
         return self._command(scope, cla, ins, p1 << 8 | p2, data) + _sw(c.SW_OK)
 
     def _select(self, p1p2: int, data: bytes) -> bytes:

@@ -22,9 +22,9 @@ from chipcash_wire import tlv
 from chipcash_wire.channel import Channel, ChannelBroken
 from chipcash_wire.status import NAMES, status
 from chipcash_wire.tlv import WireError
-from chipcash_wire.trace import printable
+from chipcash_wire.trace import SECRET_DATA, printable
 
-__all__ = ["Card", "CardError", "CardReplyError", "Exchange", "PinError"]
+__all__ = ["Card", "CardError", "CardReplyError", "ChannelNeeded", "Exchange", "PinError"]
 
 _TAG_PIN = 0x9F25
 _TAG_PUK = 0x9F26
@@ -69,6 +69,19 @@ class PinError(CardError):
             left = 0
         self.attempts_left = left
         super().__init__(message, sw=sw, command=command, hint=hint, attempts_left=left)
+
+
+class ChannelNeeded(ChipcashError):
+    """A PIN or PUK would travel by radio without a secure channel. It was not sent."""
+
+    exit_code = 2
+
+    def __init__(self, path: str, *, hint: str = "") -> None:
+        super().__init__(
+            f"A PIN goes to a card at {path} in a secure channel only. The PIN was not sent.",
+            hint=hint or "Open a channel with the card first (chipcash.genuine.keep_secret).",
+            path=path,
+        )
 
 
 class CardReplyError(ChipcashError):
@@ -223,6 +236,7 @@ class Card:
         The signatures are the caller's to verify, before it seals anything; that the proof names our key is
         checked here.
         """
+        self._channel = None  # a new agreement replaces the channel that there is
         data = self._send(c.INS_GENERAL_AUTHENTICATE, 0, 0, host_key, reply=True)
         proof, certificate = self._proved(o.ChannelProof, data)
         if proof.host_key != host_key:
@@ -299,14 +313,18 @@ class Card:
         """One command, sealed where there is a secure channel: its reply data, or CardError."""
         channel = self._channel
         if channel is None:
+            if data and ins in SECRET_DATA and self.connection.over_air:
+                raise ChannelNeeded(self.connection.path)
             return self._send_clear(ins, p1, p2, data, cla=cla, reply=reply, short=short)
         apdu = c.command(ins, p1, p2, data, cla, _MAX_REPLY if reply else 0)
+        # Whatever is raised, this channel is over: the next reply might be to this command.
+        self._channel = None
         try:
             sealed = self._send_clear(c.INS_ENVELOPE, 0, 0, channel.seal(apdu), reply=True)
             answer = channel.open(sealed)
+            self._channel = channel
         except (CardError, ChannelBroken) as error:
             # What is not sealed may be anybody's word, so what became of the command is not known.
-            self._channel = None
             why = f" ({error.sw:04X})" if isinstance(error, CardError) else ""
             raise LinkLostError(
                 f"The secure channel to the card at {self.connection.path} broke{why}.",

@@ -117,7 +117,11 @@ def _deposit(card: Card, center: CenterApi, trust: Trust, done: Synchronisation)
     for claim in list(card.received()):
         deposit = o.Deposit(header=trust.header, nonce=secrets.token_bytes(16), claims=(claim,))
         receipt = center.settle(deposit)
-        card.put(receipt)
+        try:
+            card.put(receipt)
+        except CardError as error:
+            if error.sw != c.SW_STALE:  # an invalid claim stays, should there be one
+                raise
         for result in receipt.results:
             for outcome in result.outcomes:
                 fen = outcome.hi - outcome.lo

@@ -7,26 +7,20 @@ See protocols/spec/channel.md. Offline; what is trusted is the network's certifi
 from __future__ import annotations
 
 from chipcash import crypto
-from chipcash.card import Card, CardError
+from chipcash.card import Card, CardError, ChannelNeeded
 from chipcash.errors import ChipcashError
 from chipcash.trust import Trust
 from chipcash_wire import commands as c
 from chipcash_wire import objects as o
 from chipcash_wire.channel import Channel
 
-__all__ = ["CardForged", "ChannelNeeded", "genuine", "keep_secret", "open_channel", "verify_pin"]
+__all__ = ["CardForged", "genuine", "keep_secret", "open_channel", "verify_pin"]
 
 
 class CardForged(ChipcashError):
     """What is in the reader cannot prove that it is a certified card of this network."""
 
     exit_code = 11
-
-
-class ChannelNeeded(ChipcashError):
-    """A PIN or PUK would travel by radio, and nothing says whom to trust at the other end. None was sent."""
-
-    exit_code = 2
 
 
 def genuine(card: Card, trust: Trust, challenge: bytes) -> tuple[o.GenuineProof, o.Certificate]:
@@ -77,10 +71,9 @@ def keep_secret(card: Card, trust: Trust | None) -> None:
         return
     if trust is None:
         raise ChannelNeeded(
-            f"A PIN goes to a card at {card.connection.path} in a secure channel only, "
-            "and nothing says which network's cards to trust. The PIN was not sent.",
-            hint="Name the network's public file with --network, or put the card in contact with a reader.",
-            path=card.connection.path,
+            card.connection.path,
+            hint="Name the network whose cards are trusted by its public file, with --network; or put the "
+            "card in contact with a reader.",
         )
     open_channel(card, trust)
 

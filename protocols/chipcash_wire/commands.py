@@ -63,6 +63,8 @@ MAX_TITLES = 16
 MAX_SEEN = 64
 MAX_LOG = 8
 MAX_RECEIVED = 8
+MAX_ENDED = 32
+"""Received payments that a receipt ended, which are remembered until their deadline."""
 MAX_COMMAND = 2560
 """Longest command data in bytes, extended or chained."""
 

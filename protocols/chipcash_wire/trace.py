@@ -9,17 +9,18 @@ from chipcash_wire.compat import ticks_diff, ticks_us
 FIRST = "chipcash trace 1"
 """The first line of a trace."""
 
-_SECRET = (
+SECRET_DATA = (
     c.INS_VERIFY,
     c.INS_CHANGE_REFERENCE_DATA,
     c.INS_RESET_RETRY_COUNTER,
     c.INS_STORE_DATA,
 )
+"""Instructions whose data are a PIN or PUK."""
 
 
 def printable(apdu: bytes) -> str:
     """An APDU in hex for a log; where its data is a PIN or PUK, only header and length."""
-    if len(apdu) > 4 and apdu[1] in _SECRET:
+    if len(apdu) > 4 and apdu[1] in SECRET_DATA:
         return "%s [%d bytes not logged]" % (apdu[:4].hex(), len(apdu) - 4)
     return apdu.hex()
 

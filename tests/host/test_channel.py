@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chipcash import crypto
-from chipcash.card import Card, CardError, CardReplyError, PinError
+from chipcash.card import Card, CardError, CardReplyError, ChannelNeeded, PinError
 from chipcash.errors import LinkLostError
-from chipcash.genuine import CardForged, ChannelNeeded, keep_secret, open_channel, verify_pin
+from chipcash.genuine import CardForged, keep_secret, open_channel, verify_pin
 from chipcash.transports import Connection, open_path
 from chipcash.transports.base import BaseConnection
 from chipcash_card import suites
@@ -212,6 +212,44 @@ def test_a_status_word_from_outside_is_nobodys(world: World, card: Card, air: Be
     with pytest.raises(LinkLostError, match="9401") as lost:
         card.pay(world.net.request(100))
     assert lost.value.maybe_executed
+
+
+def test_no_pin_in_clear_once_the_channel_broke(world: World, card: Card, air: Between) -> None:
+    verify_pin(card, PIN, world.net.trust)
+    air.answer = lambda answer: bytes((answer[0] ^ 1,)) + answer[1:]
+    with pytest.raises(LinkLostError):
+        card.info()
+    air.answer = lambda answer: answer
+    before = len(air.heard)
+    for act in (
+        lambda: card.verify_pin(PIN),
+        lambda: card.change_pin(PIN, "4321"),
+        lambda: card.unblock_pin(PUK, PIN),
+    ):
+        with pytest.raises(ChannelNeeded):
+            act()
+    assert len(air.heard) == before
+    verify_pin(card, PIN, world.net.trust)  # a new channel
+
+
+def test_a_reply_that_was_kept_is_not_the_next_one(world: World, card: Card, air: Between) -> None:
+    """Who keeps one sealed reply back, and gives it for the next command's, is found out."""
+    verify_pin(card, PIN, world.net.trust)
+    kept: list[bytes] = []
+
+    def keep(answer: bytes) -> bytes:
+        kept.append(answer)
+        raise LinkLostError("The line broke.", maybe_executed=True)
+
+    air.answer = keep
+    with pytest.raises(LinkLostError):
+        card.info()
+    air.answer = lambda answer: kept[0]
+    with pytest.raises((ChannelNeeded, LinkLostError, CardReplyError)):
+        card.change_pin(PIN, "4321")
+    air.answer = lambda answer: answer
+    card.select()
+    verify_pin(card, PIN, world.net.trust)  # the PIN is the old one
 
 
 def test_a_repeated_command_closes_the_channel(world: World, card: Card, air: Between) -> None:

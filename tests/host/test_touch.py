@@ -61,6 +61,11 @@ class World:
         with self.at("payer", payer) as one, self.at("payee", payee) as other:
             return send(one, other, amount, self.now, nonce)
 
+    def payment(self, nonce: bytes) -> o.Payment:
+        """What the payer's card has paid for this nonce."""
+        with self.at("payer", pin=True) as card:
+            return next(each for each in card.payments() if each.claim.nonce == nonce)
+
     def money(self, name: str) -> tuple[int | None, int | None]:
         """Balance and pending fen."""
         with self.at(name, pin=True) as card:
@@ -202,4 +207,69 @@ def test_a_card_forgets_what_is_past_its_deadline(tmp_path: Path) -> None:
         card.put(world.net.signed_time(claim.deadline + 1))
         assert card.info().pending == 0
         assert claim.deadline < NOW + 30 * DAY
+    world.center.close()
+
+
+def test_a_receipt_for_a_broken_copy_ends_nothing(world: World) -> None:
+    """The id does not cover the signature: the payer deposits his claim with another, invalid one."""
+    claim = world.send(700)
+    broken = claim.signed(bytes(63) + b"\x01")
+    receipt = world.center.settle(
+        o.Deposit(header=world.net.header, nonce=bytes(16), claims=(broken,))
+    )
+    assert receipt.results[0].outcomes[0].state == o.INVALID
+    with world.at("payee") as card, pytest.raises(CardError) as refused:
+        card.put(receipt)
+    assert refused.value.sw == c.SW_STALE
+    with world.at("payee", pin=True) as card:
+        assert synchronise(card, world.center, world.net.trust).received_fen == 700
+    assert world.money("payee") == (700, 0)
+
+
+def test_what_has_settled_does_not_come_again(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    nonce = bytes(range(16))
+    claim = world.send(700, nonce=nonce)
+    with world.at("payee", pin=True) as card:
+        assert synchronise(card, world.center, world.net.trust).received_fen == 700
+    world.now += DAY
+    world.send(700, nonce=nonce)  # the same bytes: the card knows them
+    assert world.money("payee") == (700, 0)
+    with world.at("payee", pin=True) as card:
+        card.put(world.net.signed_time(claim.deadline + 1))
+        payment = world.payment(nonce)
+        with pytest.raises(CardError) as refused:
+            card.put(payment)
+        assert refused.value.sw == c.SW_EXPIRED
+    world.center.close()
+
+
+def test_no_more_than_can_be_remembered(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    for _ in range(c.MAX_ENDED // c.MAX_RECEIVED):
+        for _ in range(c.MAX_RECEIVED):
+            world.send(1)
+        with world.at("payee", pin=True) as card:
+            assert synchronise(card, world.center, world.net.trust).received_fen == c.MAX_RECEIVED
+    with pytest.raises(TouchRefused, match="no room"):
+        world.send(1)
+    assert world.money("payer")[0] == MONEY - c.MAX_ENDED
+    world.center.close()
+
+
+def test_another_payment_is_no_answer(tmp_path: Path) -> None:
+    """A payer that repeats an old payment of one fen has not paid fifty yuan."""
+    world = World(tmp_path)
+    world.send(1)
+
+    class Lying(Card):
+        def pay(self, request: o.PayRequest) -> bytes:
+            self.verify_pin(PIN)
+            return next(self.payments()).encode()
+
+    with world.at("payer") as honest, world.at("payee") as payee:
+        payer = Lying(honest.connection)
+        with pytest.raises(TouchRefused, match="another payment"):
+            send(payer, payee, 5_000, world.now)
+    assert world.money("payee") == (0, 1)
     world.center.close()

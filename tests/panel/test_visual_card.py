@@ -13,6 +13,7 @@ from chipcash.card import Card, CardError, PinError
 from chipcash.center.ledger import Center, Parameters
 from chipcash.genuine import verify_pin
 from chipcash.pos import AnswerLost, Pos
+from chipcash.touch import TouchUnfinished, send
 from chipcash.transports import open_path
 from chipcash.transports.times import changed
 from chipcash_panel.framebuffer import SIZE
@@ -146,6 +147,27 @@ def test_the_pin_is_entered_once(world: World) -> None:
     world.asked(20_001, PIN)
     world.press("confirm")
     assert world.charge(20_001).amount == 20_001
+
+
+def test_touch_to_touch_asks_the_holder_too(world: World, tmp_path: Path) -> None:
+    make_card(tmp_path / "other", world.net)
+    with open_path(f"sim:{tmp_path / 'other'}") as inner:
+        other = Card(inner)
+        other.select()
+
+        def touch(nonce: bytes | None = None) -> o.Claim:
+            with changed(confirm_s=0.001), open_path(world.field.path, wait=5) as connection:
+                payer = Card(connection)
+                payer.select()
+                return send(payer, other, ABOVE + 1, NOW, nonce)
+
+        with pytest.raises(TouchUnfinished) as asked:
+            touch()
+        world.front.wait_for_change(world.idle)
+        world.press("confirm")
+        assert touch(asked.value.nonce).amount == ABOVE + 1
+        other.verify_pin(PIN)
+        assert other.info().pending == ABOVE + 1
 
 
 def test_a_torn_tap_after_the_confirmation(world: World) -> None:
