@@ -152,9 +152,10 @@ class Chip:
 class Interface:
     """Who answers the command APDUs of one link: a session that lasts as long as the chip has power."""
 
-    def __init__(self, chip: Chip, over_air: bool) -> None:
+    def __init__(self, chip: Chip, over_air: bool, far: bool = False) -> None:
         self.chip = chip
         self._over_air = over_air
+        self._far = far
         self._applet: "Applet | None" = None
 
     def session(self) -> Session:
@@ -162,7 +163,7 @@ class Interface:
         applet = self.chip.power_on()
         if applet is not self._applet:
             self._applet = applet
-            self._session = applet.session(self._over_air)
+            self._session = applet.session(self._over_air, self._far)
         return self._session
 
     def process(self, apdu: bytes) -> bytes:
@@ -246,7 +247,7 @@ def plug_in(name: str, where: str, chip: Chip, options: "dict[str, str]") -> Lin
     if name == "ble":
         from chipcash_links.gatt import Gatt
 
-        return Gatt(Interface(chip, True), port)
+        return Gatt(Interface(chip, True, True), port)
     if name in ("ccid", "ccid_t0"):
         from chipcash_links.ccid import ATR_T0, ATR_T1, Ccid
 

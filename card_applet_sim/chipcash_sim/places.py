@@ -36,16 +36,25 @@ class Place:
     @contextmanager
     def findable(self) -> Iterator[None]:
         """Let hosts in this process find it for a while: its environment is this process's."""
-        before = {name: os.environ.get(name) for name in self.environment}
+        for name in self.environment:
+            _outside.setdefault(name, os.environ.get(name))
         os.environ.update(self.environment)
+        _findable.append(self)
         try:
             yield
-        finally:
-            for name, value in before.items():
+        finally:  # in any order
+            _findable.remove(self)
+            for name in self.environment:
+                left = [place.environment[name] for place in _findable if name in place.environment]
+                value = left[-1] if left else _outside.pop(name)
                 if value is None:
-                    del os.environ[name]
+                    os.environ.pop(name, None)
                 else:
                     os.environ[name] = value
+
+
+_findable: list[Place] = []
+_outside: dict[str, str | None] = {}  # what the environment has without any place
 
 
 def _line(link: str, where: str) -> Place:

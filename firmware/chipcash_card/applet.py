@@ -79,9 +79,9 @@ class Applet:
             self.purse = Purse(self._journal, self._state, self._signer)
             self.pin = Pin(self._journal, key)
 
-    def session(self, over_air: bool = False) -> Session:
+    def session(self, over_air: bool = False, far: bool = False) -> Session:
         """A session for one interface; see there."""
-        return Session(self, over_air)
+        return Session(self, over_air, far)
 
     def idle(self) -> bool:
         """Do one piece of work that a tap should not wait for; False when there is none left."""
@@ -126,12 +126,12 @@ class Applet:
             build=BUILD,
         ).encode()
 
-    def pay(self, data: bytes, pin_verified: bool) -> "tuple[bytes, bool]":
+    def pay(self, data: bytes, pin_verified: bool, far: bool) -> "tuple[bytes, bool]":
         """PAY on a personalised card: see Purse.pay. The holder sees what becomes of it. Raises Refused."""
         purse = self.purse
         if purse is None:
             raise Refused(c.SW_CONDITIONS)
-        holder = Holder(suite(self._state.suite), pin_verified, self.panel)
+        holder = Holder(suite(self._state.suite), pin_verified, far, self.panel)
         try:
             return purse.pay(data, holder)
         except Refused as refusal:

@@ -22,13 +22,21 @@ _SHOWN = {
 
 
 class Holder:
-    """The holder during one PAY. suite: of the card; pin_verified: the command's PIN session; panel: screen
-    and buttons, None on a card without."""
+    """The holder during one PAY. suite: of the card; pin_verified: the command's PIN session; far: it comes
+    from farther than a hand's breadth; panel: screen and buttons, None on a card without."""
 
-    def __init__(self, suite: "Suite", pin_verified: bool, panel: "Panel | None") -> None:
+    def __init__(
+        self, suite: "Suite", pin_verified: bool, far: bool, panel: "Panel | None"
+    ) -> None:
         self._suite = suite
         self._pin = pin_verified
+        self._far = far
         self._panel = panel
+
+    @property
+    def must_verify(self) -> bool:
+        """Whether this payment needs the PIN whatever the amount: from afar, and there is no button."""
+        return self._far and self._panel is None
 
     def verified(self, request: "o.PayRequest") -> bool:
         """Whether the holder has given the PIN for this payment, now or before confirming it."""
@@ -39,7 +47,7 @@ class Holder:
     def agree(self, request: "o.PayRequest") -> None:
         """Ask the holder to confirm a payment that only waits for this. Raises Refused while he has not."""
         panel = self._panel
-        if panel is None or request.amount <= panel.confirm_above:
+        if panel is None or (request.amount <= panel.confirm_above and not self._far):
             return
         from chipcash_panel.panel import ASKED, DECLINED  # most cards have no panel
 

@@ -285,7 +285,7 @@ class Purse:
             raise Refused(c.SW_LIMIT_CUMULATIVE)
         if state.count + 1 > risk.count or state.counter == 0xFFFFFFFF:
             raise Refused(c.SW_LIMIT_COUNT)
-        needs_pin = request.amount > risk.pin_free
+        needs_pin = request.amount > risk.pin_free or holder.must_verify
         if needs_pin and not holder.verified(request):
             raise Refused(c.SW_SECURITY)
         return needs_pin

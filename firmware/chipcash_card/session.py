@@ -49,12 +49,14 @@ class Session:
     """What one interface of the card has selected and verified, over the applet that all of them share.
 
     A card with several interfaces (contacts, antenna, Bluetooth) has a session for each, and they do not see
-    each other's PIN. over_air: commands come over radio, where no PIN is taken but in a secure channel.
+    each other's PIN. over_air: commands come over radio, where no PIN is taken but in a secure channel. far:
+    over Bluetooth, from farther than a hand's breadth, where no payment is made without an act of the holder.
     """
 
-    def __init__(self, applet: "Applet", over_air: bool = False) -> None:
+    def __init__(self, applet: "Applet", over_air: bool = False, far: bool = False) -> None:
         self._applet = applet
         self.over_air = over_air
+        self._far = far
         self.reset()
 
     def reset(self) -> None:
@@ -154,7 +156,7 @@ class Session:
             raise Refused(c.SW_CONDITIONS)
         if ins == c.INS_PAY:
             _expect(p1p2, 0)
-            reply, used_pin = applet.pay(data, scope.verified)
+            reply, used_pin = applet.pay(data, scope.verified, self._far)
             if used_pin:
                 scope.verified = False
             return reply

@@ -42,13 +42,9 @@ def answer(card: Card, bill: o.Bill, now: int) -> o.Payment:
             hint="Use the card that was shown to the till, or ask the till for a new bill.",
         )
     if now > bill.expiry:
-        return _remembered(card, request)
+        return _remembered(card, request, "The bill has expired")
     if certificate.expiry <= now:
-        raise BillRefused(
-            "The card's certificate has expired, so no till would take its payment. No money moved.",
-            hint="The card's issuer renews it.",
-            certificate_expiry=certificate.expiry,
-        )
+        return _remembered(card, request, "The card's certificate has expired")
     try:
         data = card.pay(request)
     except LinkLostError as error:
@@ -70,8 +66,9 @@ def answer(card: Card, bill: o.Bill, now: int) -> o.Payment:
     return payment
 
 
-def _remembered(card: Card, request: o.PayRequest) -> o.Payment:
-    """The payment of an expired bill, from the card's log. Raises BillRefused if there is none."""
+def _remembered(card: Card, request: o.PayRequest, why: str) -> o.Payment:
+    """The payment of a bill that can no longer be paid, from the card's log. Raises BillRefused if there is
+    none."""
     hint = "Ask the till for a new bill."
     if card.info().balance is None:
         hint += " If the card has paid this one already, its log still has the payment: it needs the PIN."
@@ -79,7 +76,7 @@ def _remembered(card: Card, request: o.PayRequest) -> o.Payment:
         for payment in card.payments():
             if _answers(payment.claim, request):
                 return payment
-    raise BillRefused("The bill has expired; the card was not asked to pay.", hint=hint)
+    raise BillRefused(f"{why}; the card was not asked to pay.", hint=hint)
 
 
 def _answers(claim: o.Claim, request: o.PayRequest) -> bool:

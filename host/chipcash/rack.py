@@ -64,7 +64,7 @@ class Rack(Closing):
 
     def names(self) -> list[str]:
         """The names of the cards, sorted."""
-        found = (file.stem for file in self.directory.glob("*.img"))
+        found = (file.stem for file in self.directory.glob("*.img") if file.is_file())
         return sorted(name for name in found if re.fullmatch(NAME, name))
 
     def create(self, name: str, copy_of: str | None = None) -> dict[str, Any]:

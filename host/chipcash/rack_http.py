@@ -12,6 +12,7 @@ import ipaddress
 import json
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, cast
 from urllib.parse import urlsplit
@@ -70,7 +71,11 @@ _SCHEMAS: dict[str, dict[str, Any]] = {
         "properties": {
             "now": {"type": "boolean", "description": "take the card out at once"},
             **{
-                name: {"type": "integer", "minimum": 0, "description": f"cut the power {where}"}
+                name: {
+                    "type": "integer",
+                    "minimum": 0 if name == "cut_write" else 1,
+                    "description": f"cut the power {where}",
+                }
                 for name, where in _FAULTS.items()
             },
             "half": {"type": "boolean", "description": "that flash write is half done"},
@@ -182,7 +187,11 @@ class Endpoint:
 
 
 def _cards(rack: Rack, call: Call) -> dict[str, Any]:
-    return {"cards": [rack.state(name) for name in rack.names()]}
+    cards = []
+    for name in rack.names():
+        with suppress(RackRefused):  # deleted meanwhile
+            cards.append(rack.state(name))
+    return {"cards": cards}
 
 
 def _create(rack: Rack, call: Call) -> dict[str, Any]:

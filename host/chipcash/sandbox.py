@@ -97,6 +97,7 @@ def missing(link: str, card_runtime: str, session: pcscd.Session | None) -> str:
         return "dbus-daemon is not installed: sudo apt-get install dbus-daemon"
     if card_runtime == "micropython":
         try:
+            runtime.find("micropython")
             runtime.compile_tree()
         except RuntimeMissing as error:
             return str(error)

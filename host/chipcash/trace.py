@@ -51,6 +51,8 @@ class Step:
     @property
     def name(self) -> str:
         """The command's name, such as `GET DATA 01 00`."""
+        if len(self.command) < 4:
+            return "no command"
         name = NAMES.get(self.command[1], f"INS {self.command[1]:02X}")
         if self.command[1] in (c.INS_GET_DATA, c.INS_GENERATE_KEY_PAIR):
             name += f" {self.command[2]:02X} {self.command[3]:02X}"
@@ -112,7 +114,10 @@ def read(file: Path) -> list[Step]:
     """The steps of a trace, which may still be written: a last line without its end does not count. Raises
     TraceError, OSError."""
     try:
-        lines = file.read_text("ascii").split("\n")[:-1]
+        text = file.read_text("ascii")
+        if not text:
+            return []  # the card has yet to begin
+        lines = text.split("\n")[:-1]
     except UnicodeDecodeError:
         lines = []
     if not lines or lines[0] != FIRST:
@@ -132,6 +137,8 @@ def read(file: Path) -> list[Step]:
                 raise ValueError
             data = bytes.fromhex(found[3])
             spent = float(found[2])
+            if found[4] is not None and len(data) != 4:
+                raise ValueError
         except ValueError:
             raise TraceError(f"{file}, line {number}: not a line of a trace.") from None
         if found[1] == ">":
@@ -181,6 +188,8 @@ def replay(
             if command[1] != c.INS_VERIFY or pin is None:
                 continue
             command = c.command(c.INS_VERIFY, command[2], command[3], pin.encode("ascii"), le=0)
+        if len(command) < 4:  # no transport would send it
+            continue
         answer = connection.transceive(command)
         if step.answer is not None and (
             answer[-2:] != step.answer[-2:] or len(answer) != len(step.answer)

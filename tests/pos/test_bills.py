@@ -374,3 +374,52 @@ def test_a_till_cut_off_at_any_statement_takes_the_answer_once(tmp_path: Path, a
             break
     assert n > 8
     shop.close()
+
+
+def test_a_bill_that_is_tapped_and_torn_is_repeated(shop: Shop) -> None:
+    """From the tap on it is a tap's request, which the next charge repeats: nothing is paid twice."""
+    path = shop.card()
+    bill = shop.pos.bill(1200)
+    with open_path(path) as inner, pytest.raises(AnswerLost):
+        shop.pos.retry(Torn(inner), bill.request.nonce)
+    paid = shop.pay(path, 1200)
+    assert paid.nonce == bill.request.nonce
+    assert shop.spent(path) == 1200 == shop.pos.balance().pending_fen
+
+
+def test_a_forged_code_changes_nothing_for_the_card_that_was_tapped(shop: Shop) -> None:
+    path = shop.card()
+    with open_path(path) as inner, pytest.raises(AnswerLost) as lost:
+        shop.pos.charge(Torn(inner), 1200)
+    with open_path(path) as connection:
+        card = Card(connection)
+        card.select()
+        card.verify_pin(PIN)
+        true = next(card.payments())
+    title = changed(true.titles[0], signature=bytes(63) + b"\x01")
+    forged = o.Payment(claim=true.claim, titles=(title,), certificate=true.certificate)
+    with pytest.raises(Refusal):
+        shop.pos.accept(forged.encode())
+    paid = shop.pay(path, 1200)
+    assert paid.nonce == lost.value.nonce and shop.spent(path) == 1200
+
+
+def test_a_bill_can_be_the_only_one_that_is_accepted(shop: Shop) -> None:
+    """Else a paid bill of one fen, shown late, would stand for the sale on the counter."""
+    path = shop.card()
+    small, sale = shop.pos.bill(1), shop.pos.bill(4000)
+    data = pay(shop, path, small)
+    with pytest.raises(Refusal, match="another bill"):
+        shop.pos.accept(data, sale.request.nonce)
+    assert shop.pos.accept(data, small.request.nonce).amount == 1
+
+
+def test_a_payment_is_shown_again_when_the_certificate_has_expired(shop: Shop) -> None:
+    path = shop.card()
+    bill = shop.pos.bill(1200, seconds=400 * DAY)
+    data = pay(shop, path, bill)
+    shop.now = certificate(path).expiry
+    with pytest.raises(BillRefused, match="not asked") as refused:
+        pay(shop, path, bill)
+    assert "No money moved" not in refused.value.message
+    assert pay(shop, path, bill, pin=PIN) == data

@@ -89,7 +89,7 @@ def test_a_card_of_a_network_behind_two_links(tmp_path: Path, http: Http) -> Non
 
 def test_a_card_with_a_screen(tmp_path: Path, http: Http) -> None:
     with Sandbox(tmp_path / "net") as sandbox:
-        sandbox.new_card(tmp_path / "a.img", 20_000)
+        sandbox.new_card(tmp_path / "a.img", 20_000, tier=3)
         card = http.post("/v1/cards/a/insert", form="visual-bluetooth")
         assert (card["form"], len(card["paths"])) == ("visual-bluetooth", len(card["links"]))
         assert card["environment"].keys() == {"DBUS_SYSTEM_BUS_ADDRESS"}

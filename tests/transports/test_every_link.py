@@ -12,13 +12,14 @@ import pytest
 
 from chipcash.card import Card
 from chipcash.errors import LinkLostError, NoCardError, NoReaderError, TransportError
+from chipcash.genuine import verify_pin
 from chipcash.transports import open_path
 from chipcash.transports.times import changed
 from chipcash_sim import emulator, places
 from chipcash_sim.plug import CardGone
 from chipcash_wire import objects as o
 from tests.builders import Network
-from tests.cards import make_card
+from tests.cards import PIN, make_card
 
 HELD = 10_000
 # The emulator answers within milliseconds, so that what is lost can be given up early.
@@ -71,6 +72,12 @@ def _spent(path: str) -> int:
         return card.info().spent
 
 
+def _agree(client: Card, net: Network, place: places.Place) -> None:
+    """Over Bluetooth a card without buttons pays nothing without its PIN."""
+    if place.link == "ble":
+        verify_pin(client, PIN, net.trust)
+
+
 @pytest.mark.parametrize("runtime", ["cpython", "micropython"])
 def test_a_payment(card: emulator.Card, net: Network, place: places.Place, runtime: str) -> None:
     card.runtime = runtime
@@ -79,6 +86,7 @@ def test_a_payment(card: emulator.Card, net: Network, place: places.Place, runti
         assert opened.path == place.path
         client = Card(opened)
         client.select()
+        _agree(client, net, place)
         request = net.request(700)
         payment = client.pay(request)
         assert client.pay(request) == payment
@@ -121,6 +129,7 @@ def test_link_loss_at_every_frame(card: emulator.Card, net: Network, place: plac
             with changed(**HASTY), open_path(place.path, wait=0.2) as opened:
                 client = Card(opened)
                 client.select()
+                _agree(client, net, place)
                 payment = client.pay(request)
                 place.plug.on_frame = None
         except TransportError as error:
@@ -135,6 +144,7 @@ def test_link_loss_at_every_frame(card: emulator.Card, net: Network, place: plac
         with open_path(place.path, wait=5) as opened:
             client = Card(opened)
             client.select()
+            _agree(client, net, place)
             assert payment in (b"", client.pay(request))
         spent += 10
         assert _spent(place.path) == spent

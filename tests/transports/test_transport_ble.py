@@ -22,8 +22,9 @@ from bumble.core import TimeoutError as BumbleTimeoutError
 from bumble.device import Connection, Device, Peer
 from bumble.gatt_client import CharacteristicProxy
 
-from chipcash.card import Card
+from chipcash.card import Card, PinError
 from chipcash.errors import LinkLostError, NoCardError, NoReaderError, TransportError
+from chipcash.genuine import verify_pin
 from chipcash.transports import open_path
 from chipcash.transports.times import changed
 from chipcash_links import gatt
@@ -32,7 +33,7 @@ from chipcash_sim.hardware.ble import Bluetooth
 from chipcash_sim.hardware.bluez import BUS_VARIABLE, BlueZ
 from chipcash_sim.plug import CardGone
 from tests.builders import Network
-from tests.cards import make_card
+from tests.cards import PIN, make_card
 
 AMOUNT = 700
 HASTY = {"ble_look_s": 0.5}
@@ -141,8 +142,15 @@ def test_two_cards_near(
             with open_path("ble:two", wait=5) as empty, open_path("ble:one", wait=5) as full:
                 for opened in (empty, full):
                     Card(opened).select()
-                assert Card(full).pay(net.request(AMOUNT))
+                with pytest.raises(PinError):  # nobody pressed a button, or gave a PIN
+                    Card(full).pay(net.request(1))
+                holder = Card(full)
+                verify_pin(holder, PIN, net.trust)
+                assert holder.pay(net.request(AMOUNT))
                 assert Card(empty).info().spent == 0
+            with pytest.raises(NoCardError, match="Several") as several:
+                open_path("ble:", wait=5)
+            assert "ble:one" in several.value.hint and "ble:two" in several.value.hint
         finally:
             other.remove()
 
@@ -170,6 +178,7 @@ def test_a_payment_in_the_smallest_fragments(
     with open_path(chip.path, wait=5) as opened:
         client = Card(opened)
         client.select()
+        verify_pin(client, PIN, net.trust)
         request = net.request(AMOUNT)
         assert client.pay(request) == client.pay(request)
         assert client.info().spent == AMOUNT
@@ -326,6 +335,7 @@ def test_a_late_answer_is_nothing_for_the_next_connection(
     with open_path(chip.path, wait=5) as opened:
         client = Card(opened)
         client.select()  # after the title is loaded, whose answer nobody gets
+        verify_pin(client, PIN, net.trust)
         assert client.pay(net.request(AMOUNT))
     card.remove()
 

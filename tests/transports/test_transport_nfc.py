@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from chipcash.card import Card, CardError
+from chipcash.card import Card, ChannelNeeded
 from chipcash.errors import LinkLostError, NoCardError, NoReaderError, PathError
 from chipcash.transports import open_path
 from chipcash_sim import emulator
@@ -106,9 +106,11 @@ def test_no_pin_in_clear_over_the_air(tmp_path: Path) -> None:
         with open_path(f"nfc:udp:{field.address}") as opened:
             card = Card(opened)
             card.select()
-            with pytest.raises(CardError) as refused:
+            with pytest.raises(ChannelNeeded):
                 card.verify_pin(PIN)
-            assert refused.value.sw == c.SW_CONDITIONS
+            # And the card would not have taken it.
+            verify = c.command(c.INS_VERIFY, 0, c.PIN_REFERENCE, PIN.encode(), le=0)
+            assert opened.transceive(verify) == b"\x69\x85"
         made.remove()
 
 

@@ -190,14 +190,15 @@ def request_amount(
 @command.command("accept")
 @click.argument("texts", nargs=-1, metavar="[TEXT]...")
 @_pos_option
-def accept(texts: tuple[str, ...], directory: Path) -> Report:
+@click.option("--request", type=Hex(16), help="Take it for this bill only; else for any open one.")
+def accept(texts: tuple[str, ...], directory: Path, request: bytes | None) -> Report:
     """Take the payment in the code that a customer shows for a bill. Needs no network.
 
     TEXT: what a scanner reads, each part of the code, in any order; without it, lines of standard input.
     """
     payment = scanned(texts, o.Payment)
     with Pos(directory) as pos:
-        return _paid(pos.accept(payment.encode()), repeated=False)
+        return _paid(pos.accept(payment.encode(), request), repeated=False)
 
 
 @command.command("give-up")

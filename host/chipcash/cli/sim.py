@@ -20,6 +20,7 @@ from chipcash.transports import pcsc
 from chipcash_sim import emulator, forms, pcscd, places
 from chipcash_sim.hardware import panel
 from chipcash_sim.plug import CardGone
+from chipcash_sim.runtime import RuntimeMissing, compile_tree, find
 
 _runtime_option = click.option(
     "--runtime",
@@ -113,6 +114,7 @@ def run(
 
     Of a card with buttons, a line `confirm` or `refuse` on standard input presses one.
     """
+    _can_run(runtime)
     profile = forms.FORMS[form] if form is not None else None
     shows = profile is not None and profile.display is not None
     if screen is not None and not shows:
@@ -158,6 +160,18 @@ def run(
             hint="Start pcscd with vsmartcard-vpcd, or use `chipcash sim exec`.",
         )
     return Report({"image": str(image), "reader": shown, "ended": reason}, [f"{image}: {reason}"])
+
+
+def _can_run(runtime: str) -> None:
+    """Raise SimError if what is to run a card is not installed."""
+    if runtime == "micropython":
+        try:
+            find("micropython")
+            compile_tree()
+        except RuntimeMissing as missing:
+            raise SimError(
+                f"The card cannot run: {missing}.", hint="Or say --runtime cpython."
+            ) from None
 
 
 def _run_behind(
@@ -301,6 +315,7 @@ def execute(images: tuple[Path, ...], runtime: str, program: tuple[str, ...]) ->
     reason = pcscd.available()
     if reason:
         raise SimError(f"A private PC/SC service cannot run here: {reason}", hint="chipcash doctor")
+    _can_run(runtime)
     inner = [sys.executable, "-m", "chipcash.cli.sim_exec", runtime, str(len(images))]
     inner += [str(image.absolute()) for image in images] + list(program)
     outer = [

@@ -316,9 +316,12 @@ class Pos:
                 raise AnotherCard(request.nonce, request.amount)
             with self.store.transaction():
                 self.store.execute(
-                    "UPDATE requests SET card = ? WHERE nonce = ? AND card IS NULL",
+                    # A bill that was tapped is a tap's request from now on: charge repeats it.
+                    "UPDATE requests SET card = ?, expiry = NULL WHERE nonce = ? AND ifnull(card, ?) = ?",
                     subject,
                     request.nonce,
+                    subject,
+                    subject,
                 )
             answer = card.pay(request)
         except (LinkLostError, CardReplyError) as error:
@@ -346,12 +349,13 @@ class Pos:
         request = self._open(amount, now, card=subject, expiry=now + seconds)
         return o.Bill(request=request, expiry=now + seconds, subject=subject)
 
-    def accept(self, answer: bytes) -> m.Payment:
+    def accept(self, answer: bytes, nonce: bytes | None = None) -> m.Payment:
         """Take the payment that a payer's device shows for an OPEN request. Returns it, stored: paid.
 
-        answer: the payment's bytes, verified as those of a tap are. Each answer is accepted once, and also
-        after the bill's expiry while the request is OPEN. Raises Refusal (it is not accepted), PosError (it
-        was accepted before, or its request was given up).
+        answer: the payment's bytes, verified as those of a tap are. nonce: the request that it must answer;
+        without one it may be any, so look at the amount before you hand over the goods. Each answer is
+        accepted once, and also after the bill's expiry while the request is OPEN. Raises Refusal (it is not
+        accepted), PosError (it was accepted before, or its request was given up).
         """
         try:
             payment = o.Payment.decode(answer)
@@ -360,6 +364,8 @@ class Pos:
         claim = payment.claim
         if not self.trust.accepts(claim.header):
             raise Refusal(NETWORK)
+        if nonce not in (None, claim.nonce):
+            raise _mismatch("it answers another bill", nonce=claim.nonce.hex())
         if claim.payee != self.public:
             raise _mismatch("it pays somebody else", payee=claim.payee.hex())
         row = self.store.one("SELECT * FROM requests WHERE nonce = ?", claim.nonce)
@@ -495,11 +501,14 @@ class Pos:
                 now=self._clock(),
             )
         except Refusal as refusal:
+            # Of a code nobody knows who made it: it says nothing about the card that was tapped.
             with self.store.transaction():
                 self.store.execute(
-                    "UPDATE requests SET refused = ? WHERE nonce = ? AND state = 'OPEN'",
+                    "UPDATE requests SET refused = ? WHERE nonce = ? AND state = 'OPEN'"
+                    " AND (expiry IS NOT NULL OR NOT ?)",
                     refusal.reason,
                     request.nonce,
+                    once,
                 )
             refusal.facts["nonce"] = request.nonce.hex()
             raise

@@ -64,9 +64,11 @@ class BleConnection(BaseConnection):
                 maybe = number == len(parts) - 1
                 raise self._lost(f"The link failed ({_why(error)})", maybe=maybe) from None
         reader = gatt.Reader()
+        give_up = time.monotonic() + times().busy_s
         while True:
+            patience = min(times().ble_answer_s, give_up - time.monotonic())
             try:
-                async with asyncio.timeout(times().ble_answer_s):
+                async with asyncio.timeout(patience):
                     fragment = await self._arrived.get()
                 message = None if fragment is None else reader.feed(fragment)
             except TimeoutError:
@@ -143,15 +145,27 @@ async def _open(name: str, path: str, deadline: float) -> BleConnection:
 
 
 async def _find(name: str, path: str, seconds: float) -> Any:
-    """The device that advertises our service, by name or address; None if there is none."""
+    """The device that advertises our service, by name or address; None if there is none. Without a name it
+    must be the only one: radio reaches the next customer's, too."""
     bleak = _library()
+    failed: tuple[type[Exception], ...] = (ValueError, *_failures())  # an address that is none
 
     def wanted(device: Any, advertisement: Any) -> bool:
-        return (
-            not name or name == advertisement.local_name or name.upper() == device.address.upper()
-        )
+        return bool(name == advertisement.local_name or name.upper() == device.address.upper())
 
     try:
+        if not name:
+            near = await bleak.BleakScanner.discover(
+                timeout=min(seconds, times().ble_survey_s), service_uuids=[gatt.SERVICE]
+            )
+            if len(near) > 1:
+                names = ", ".join(f"ble:{device.name or device.address}" for device in near)
+                raise NoCardError(
+                    "Several Bluetooth cards are near; none of them was asked.",
+                    hint=f"Say which: {names}",
+                    path=path,
+                )
+            return near[0] if near else None
         return await bleak.BleakScanner.find_device_by_filter(
             wanted, timeout=seconds, service_uuids=[gatt.SERVICE]
         )
@@ -161,7 +175,7 @@ async def _find(name: str, path: str, seconds: float) -> Any:
             hint="Plug an adapter in or switch Bluetooth on, and allow this program to use it.",
             path=path,
         ) from None
-    except _failures() as error:
+    except failed as error:
         raise NoReaderError(
             f"This computer has no Bluetooth service that answers: {_why(error)}.",
             hint="On Linux, start it: systemctl start bluetooth",
@@ -207,7 +221,7 @@ def _library() -> Any:
     except ImportError as error:
         raise TransportError(
             f"Bluetooth cards need the Python package bleak, which cannot be loaded: {error}.",
-            hint="Run: pip install bleak",
+            hint="Run: pip install 'chipcash[ble]'",
         ) from None
 
 

@@ -73,7 +73,7 @@ class SdConnection(BaseConnection):
                     return found[2]
                 if found[0] == sdfile.BUSY and not busy:
                     busy = True
-                    deadline = time.monotonic() + times().sd_busy_s
+                    deadline = time.monotonic() + times().busy_s
             time.sleep(_LOOK_S)
         return None
 

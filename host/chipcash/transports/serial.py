@@ -76,7 +76,8 @@ class SerialConnection(BaseConnection):
     def _wait(self, kind: int, seconds: float) -> bytes | None:
         """The frame of a kind with the current number; None after so many seconds of silence."""
         deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
+        give_up = time.monotonic() + times().busy_s
+        while time.monotonic() < min(deadline, give_up):
             for got, number, data in self._reader.feed(self._line.read(self._line.in_waiting or 1)):
                 if number != self._number:
                     continue  # of an earlier command

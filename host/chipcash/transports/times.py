@@ -23,22 +23,28 @@ _VARIABLE = "CHIPCASH_TIMES"
 class Times:
     """Times in seconds, tries in numbers.
 
+    busy_s: how long a card may work at one command, though it gives signs of life (Bluetooth, SD, serial).
+    confirm_s: how long a card that asks its holder to confirm a payment is asked again, confirm_poll_s: pause
+    in between.
+
     at_answer_s: how long a modem may take to bring a SIM's answer, the SIM's own work included. at_greet_s:
     how long it may take for a command of its own, at_greetings: how often it is asked whether it is there.
 
     serial_answer_s: silence after which a frame on a serial line counts as lost; a working card gives a
     sign of life each second. serial_tries: how often a frame is sent before the link counts as lost.
     serial_greet_s: how long a board may take to greet, serial_greetings: how often it is asked: one just
-    opened may still start. nfc_poll_s: pause between two looks for a
-    card in the field. sd_answer_s: silence after which an SD card counts as lost, sd_busy_s: after its
-    first sign of life, sd_greet_s: when it is opened. pcsc_restart_s: pause before the smart card service,
-    found restarting, is asked once more. pcsc_poll_s: how long one wait for a card lasts. confirm_s: how long
-    a card that asks its holder to confirm a payment is asked again, confirm_poll_s: pause in between.
+    opened may still start. nfc_poll_s: pause between two looks for a card in the field. sd_answer_s: silence
+    after which an SD card counts as lost, sd_greet_s: when it is opened. pcsc_restart_s: pause before the
+    smart card service, found restarting, is asked once more. pcsc_poll_s: how long one wait for a card lasts.
 
     ble_look_s: how long one search for a Bluetooth card lasts; cards advertise several times a second.
-    ble_connect_s: how long connecting and pairing may take, and one write. ble_answer_s: silence after which
-    the card counts as lost; a working one gives a sign of life twice a second."""
+    ble_survey_s: how long a search without a name looks whether there are several. ble_connect_s: how long
+    connecting, with pairing, or one write may take. ble_answer_s: silence after which the card counts as
+    lost; a working one gives a sign of life twice a second."""
 
+    busy_s: float = 30.0
+    confirm_s: float = 30.0
+    confirm_poll_s: float = 0.3
     serial_answer_s: float = 3.0
     serial_tries: int = 3
     serial_greet_s: float = 0.5
@@ -48,13 +54,11 @@ class Times:
     at_greetings: int = 4
     nfc_poll_s: float = 0.1
     sd_answer_s: float = 3.0
-    sd_busy_s: float = 30.0
     sd_greet_s: float = 0.5
     pcsc_restart_s: float = 0.5
     pcsc_poll_s: float = 0.25
-    confirm_s: float = 30.0
-    confirm_poll_s: float = 0.3
     ble_look_s: float = 2.0
+    ble_survey_s: float = 0.7
     ble_connect_s: float = 10.0
     ble_answer_s: float = 3.0
 
