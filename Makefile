@@ -3,10 +3,10 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup test demo bench lint types format lock clean
+.PHONY: help setup test demo bench boards lint types format lock clean
 
 BIN := .venv/bin
-CODE := host protocols firmware card_applet_sim tests
+CODE := host protocols firmware card_applet_sim hardware tests
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' Makefile
@@ -23,6 +23,9 @@ demo: setup ## show a payment from issue to redemption
 bench: setup ## measure; writes build/bench.json
 	@mkdir -p build
 	$(BIN)/python tests/bench/bench.py $(ARGS)
+
+boards: setup ## write what follows from the boards' data: wiring, tables, the firmware's pins
+	$(BIN)/python hardware/generate.py
 
 lint: setup ## ruff: style, likely mistakes, formatting
 	$(BIN)/ruff check $(CODE)

@@ -4,6 +4,7 @@
 import pytest
 
 from chipcash.pos import AnswerLost
+from chipcash.sandbox import agreeing
 from chipcash.transports import open_path
 from chipcash_sim.forms import FORMS
 
@@ -45,5 +46,5 @@ def test_both_links(chipcash_till, chipcash_card):
 def test_every_form_by_every_link(chipcash_till, chipcash_cards, form):
     card = chipcash_cards(form=form, links=FORMS[form].places)
     for path in card.paths:
-        with open_path(path, wait=15) as connection:
-            chipcash_till.charge(connection, 100)
+        with open_path(path, wait=15) as connection, agreeing(card.reader):
+            chipcash_till.charge(connection, 100)  # by Bluetooth the card asks its holder

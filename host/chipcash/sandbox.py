@@ -17,10 +17,11 @@ from __future__ import annotations
 
 import importlib.util
 import shutil
+import threading
 import time
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Self, TypedDict, Unpack
@@ -39,7 +40,7 @@ from chipcash_sim import emulator, pcscd, places, runtime
 from chipcash_sim.forms import Form
 from chipcash_sim.hardware.panel import FrontPanel
 from chipcash_sim.hardware.pty import PtyLine
-from chipcash_sim.plug import Closing
+from chipcash_sim.plug import CardGone, Closing
 from chipcash_sim.runtime import RuntimeMissing
 from chipcash_wire import objects as o
 
@@ -54,6 +55,7 @@ __all__ = [
     "Reader",
     "Sandbox",
     "SimReader",
+    "agreeing",
     "links",
     "missing",
     "reader_for",
@@ -66,6 +68,7 @@ RUNTIMES = ("cpython", "micropython")
 CCID = ("ccid", "ccid_t0")
 """A serial reader with the card in it, by T=1 and by T=0: see CcidReader."""
 _TIER = 4
+_PRESS_S = 0.1
 _LEAVE_S = 15.0
 _LOOK_S = 0.02
 _LIBRARIES = {
@@ -319,6 +322,28 @@ def reader_for(
             hint=f"Choose sim, pcsc (in a private smart card service), or of {', '.join(places.NAMES)}.",
         )
     return PlaceReader(names, form)
+
+
+@contextmanager
+def agreeing(reader: Reader) -> Iterator[None]:
+    """A holder who confirms whatever the card asks; nobody, where it has no buttons."""
+    done = threading.Event()
+
+    def press(front: FrontPanel) -> None:
+        while not done.wait(_PRESS_S):
+            with suppress(CardGone):
+                front.press("confirm")
+
+    front = reader.front
+    presser = threading.Thread(target=press, args=(front,)) if front is not None else None
+    if presser is not None:
+        presser.start()
+    try:
+        yield
+    finally:
+        done.set()
+        if presser is not None:
+            presser.join()
 
 
 class Sandbox:

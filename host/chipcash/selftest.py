@@ -7,10 +7,8 @@ that reach real cards."""
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +20,7 @@ from chipcash.sandbox import (
     CcidReader,
     Reader,
     Sandbox,
+    agreeing,
     links,
     missing,
     reader_for,
@@ -29,8 +28,6 @@ from chipcash.sandbox import (
 from chipcash.transports import open_path
 from chipcash_sim import pcscd
 from chipcash_sim.forms import FORMS, Form
-from chipcash_sim.hardware.panel import FrontPanel
-from chipcash_sim.plug import CardGone
 from chipcash_wire import objects as o
 
 __all__ = ["Row", "run"]
@@ -39,7 +36,6 @@ AMOUNT = 100
 """Fen of each payment."""
 _COIN = 10_000
 _OPEN_S = 15.0
-_PRESS_S = 0.1
 
 
 @dataclass(frozen=True)
@@ -115,28 +111,6 @@ def _pay(
     return _pay_in(till, link, form, card_runtime, directory, reader)
 
 
-@contextmanager
-def _agreeing(reader: Reader) -> Iterator[None]:
-    """A holder who confirms whatever the card asks; nobody, where it has no buttons."""
-    done = threading.Event()
-
-    def press(front: FrontPanel) -> None:
-        while not done.wait(_PRESS_S):
-            with suppress(CardGone):
-                front.press("confirm")
-
-    front = reader.front
-    presser = threading.Thread(target=press, args=(front,)) if front is not None else None
-    if presser is not None:
-        presser.start()
-    try:
-        yield
-    finally:
-        done.set()
-        if presser is not None:
-            presser.join()
-
-
 def _pay_in(
     till: Pos, link: str, form: Form, card_runtime: str, directory: Path, reader: Reader
 ) -> Row:
@@ -144,7 +118,7 @@ def _pay_in(
         with reader:
             path = reader.insert(_image(directory, form.name), card_runtime)
             start = time.perf_counter()
-            with open_path(path, wait=_OPEN_S) as connection, _agreeing(reader):
+            with open_path(path, wait=_OPEN_S) as connection, agreeing(reader):
                 till.charge(connection, AMOUNT)
             spent = round((time.perf_counter() - start) * 1000, 1)
     except (ChipcashError, OSError) as error:

@@ -13,6 +13,7 @@ from chipcash.cli.base import Root, start_logging
 
 COMMANDS = (
     "bank",
+    "board",
     "card",
     "center",
     "demo",
