@@ -27,6 +27,8 @@ from chipcash_sim.image import FileFlash, PowerCut
 from chipcash_wire.compat import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from typing import Callable
+
     from chipcash_panel.panel import Panel
     from chipcash_wire.trace import Writer
 
@@ -39,7 +41,7 @@ _TCP = 6
 _NODELAY = 1
 _QUICKACK = 12
 _IDLE_MS = 20
-_TICK_MS = 200  # how often an idle panel is told that time passes
+_TICK_MS = 200  # how often idle parts of a card are told that time passes
 
 
 class Ended(Exception):
@@ -90,7 +92,8 @@ class Plugged:
 class Chip:
     """What has power or has not: the applet over its flash, with the faults of the command line.
 
-    panel: screen and buttons, on a card that has them; a battery keeps them on."""
+    panel: screen and buttons, on a card that has them; a battery keeps them on. pollers: what else is to be
+    called now and then, since time passes for it."""
 
     def __init__(self, device, options: "dict[str, str]") -> None:  # type: ignore[no-untyped-def]
         self._device = device
@@ -100,6 +103,7 @@ class Chip:
         self._apdus = 0
         self._applet: "Applet | None" = None
         self.panel: "Panel | None" = None
+        self.pollers: "list[Callable[[], None]]" = []
         self.trace: "Writer | None" = None
         if "trace" in options:
             from chipcash_wire.trace import Writer
@@ -124,6 +128,8 @@ class Chip:
         """Let the panel draw, and end what has had its time."""
         if self.panel is not None:
             self.panel.tick()
+        for poll in self.pollers:
+            poll()
 
     def process(self, interface: "Interface", apdu: bytes) -> bytes:
         """Answer one command APDU of an interface. Raises PowerCut."""
@@ -199,6 +205,41 @@ class Vpcd(Link):
             self.reset()
 
 
+class Board(Link):
+    """A board's main loop around the driver of its PN532, and the serial line between them, which is to the
+    driver what machine.UART is."""
+
+    def __init__(self, session: Interface, port: Plugged) -> None:
+        from chipcash_drivers.pn532 import Hsu, Target
+
+        Link.__init__(self, session, port)
+        self._received = b""
+        self.target = Target(session, Hsu(self), os.urandom)
+        session.chip.pollers.append(self.target.poll)
+
+    def take(self, data: bytes) -> None:
+        """The chip has said something."""
+        self._received += data
+        self.target.poll()
+
+    def reset(self) -> None:
+        """A line says nothing of the kind: nothing to do."""
+
+    def any(self) -> int:
+        """How many bytes there are to read."""
+        return len(self._received)
+
+    def read(self, size: int) -> bytes:
+        """So many of them."""
+        data = self._received[:size]
+        self._received = self._received[size:]
+        return data
+
+    def write(self, data: bytes) -> None:
+        """Send bytes to the chip."""
+        self.port.send(data)
+
+
 class Front(Link):
     """The card's screen and buttons: pictures to whoever looks at it, one byte for each press from there."""
 
@@ -244,6 +285,8 @@ def plug_in(name: str, where: str, chip: Chip, options: "dict[str, str]") -> Lin
         from chipcash_links.iso14443 import Picc
 
         return Picc(Interface(chip, True), port)
+    if name == "pn532t":
+        return Board(Interface(chip, True), port)
     if name == "ble":
         from chipcash_links.gatt import Gatt
 
@@ -272,13 +315,14 @@ def serve(links: "list[Link]", chip: Chip, pace: int) -> None:
         current.working()
 
     busy.attend(working)
+    patience = _TICK_MS if chip.panel is not None or chip.pollers else -1
     while True:
         ready = poll.poll(_IDLE_MS)
         if not ready:
             chip.tick()
         while not ready and chip.idle():
             ready = poll.poll(0)
-        for entry in ready or poll.poll(-1 if chip.panel is None else _TICK_MS):
+        for entry in ready or poll.poll(patience):
             where = entry[0]  # MicroPython gives the socket itself
             current = by_number[where if isinstance(where, int) else where.fileno()]
             if chip.trace is not None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from chipcash_sim.emulator import Card
 from chipcash_sim.hardware.panel import FrontPanel
 from chipcash_sim.hardware.pn532 import Pn532
+from chipcash_sim.hardware.pn532_target import Pn532Target
 from chipcash_sim.hardware.pty import PtyLine
 from chipcash_sim.hardware.sdcard import SdCard
 from chipcash_sim.hardware.udp import UdpField
@@ -102,18 +103,27 @@ def _pn532(where: str) -> Place:
     return Place("iso14443", chip.plug, f"nfc:tty:{chip.device}", chip.close)
 
 
+def _pn532t(where: str) -> Place:
+    if where:
+        raise ValueError("a field takes the port that is free, and no name")
+    field = Pn532Target()
+    return Place("pn532t", field.plug, f"nfc:udp:{field.address}", field.close)
+
+
 _MAKERS: dict[str, Callable[[str], Place]] = {
     "at": lambda where: _line("at", where),
     "ble": _ble,
     "nfc": _nfc,
     "pn532": _pn532,
+    "pn532t": _pn532t,
     "sd": _sd,
     "serial": lambda where: _line("serial", where),
 }
 
 NAMES = tuple(_MAKERS)
 """The places that there are. at: a modem; ble: the air around a computer with Bluetooth; nfc: a field over
-UDP; pn532: a reader chip on a serial line, and a card in its field."""
+UDP; pn532: a reader chip on a serial line, and a card in its field; pn532t: a field over UDP, and in it the
+chip of a board that is the card."""
 
 
 def make(name: str, where: str = "") -> Place:

@@ -14,6 +14,7 @@ from functools import cache
 from pathlib import Path
 
 import chipcash_card
+import chipcash_drivers
 import chipcash_links
 import chipcash_panel
 import chipcash_sim
@@ -49,6 +50,7 @@ def sources() -> list[tuple[str, Path]]:
         (chipcash_card, None),
         (chipcash_links, None),
         (chipcash_panel, None),
+        (chipcash_drivers, None),
         (chipcash_sim, _SIM_FILES),
     )
     for package, names in packages:

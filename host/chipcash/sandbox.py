@@ -76,6 +76,7 @@ _LIBRARIES = {
     "ble": {"bleak": "ble", "bumble": "sim"},
     "nfc": {"nfc": "nfc"},
     "pn532": {"nfc": "nfc"},
+    "pn532t": {"nfc": "nfc"},
     "ccid": {"smartcard": "pcsc"},
     "ccid_t0": {"smartcard": "pcsc"},
     "pcsc": {"smartcard": "pcsc"},

@@ -28,26 +28,28 @@ class Field:
         self.plug = Plug()
         uid = b"\x08" + os.urandom(3)  # 08: a random identifier
         self._uid = uid + bytes((uid[0] ^ uid[1] ^ uid[2] ^ uid[3],))
+        self._atqa, self._sak = _ATQA, _SAK
         self._state = "idle"
+
+    def powered(self) -> bool:
+        """Whether there is anything to answer."""
+        return self.plug.plugged
 
     def off(self) -> None:
         """The reader's field is switched off."""
-        if self._state == "active" and self.plug.plugged:
-            try:
-                self.plug.send(b"")
-            except CardGone:
-                pass
+        if self._state == "active" and self.powered():
+            self._left()
         self._state = "idle"
 
     def exchange(self, frame: bytes) -> bytes | None:
         """What the card answers to a frame; None if nothing."""
-        if not self.plug.plugged:
+        if not self.powered():
             self._state = "idle"
             return None
         if frame == _WUPA or (frame == _REQA and self._state != "halted"):
             self.off()
             self._state = "ready"
-            return _ATQA
+            return self._atqa
         if self._state == "ready":
             return self._anticollision(frame)
         if self._state != "active":
@@ -55,6 +57,17 @@ class Field:
         if frame == _HLTA:
             self._state = "halted"
             return None
+        return self._answer(frame)
+
+    def _left(self) -> None:
+        """Tell the card that its reader is gone."""
+        try:
+            self.plug.send(b"")
+        except CardGone:
+            pass
+
+    def _answer(self, frame: bytes) -> bytes | None:
+        """What the selected card answers."""
         try:
             while select.select([self.plug], [], [], 0)[0]:
                 self.plug.receive()  # too late for the frame that it answers
@@ -74,6 +87,6 @@ class Field:
             return self._uid
         if frame == _SELECT + self._uid:
             self._state = "active"
-            return _SAK
+            return self._sak
         self._state = "idle"
         return None

@@ -11,7 +11,8 @@ import tty
 from chipcash_sim.hardware import Hardware
 from chipcash_sim.hardware.field import Field
 
-_ACK = bytes.fromhex("0000ff00ff00")
+ACK = bytes.fromhex("0000ff00ff00")
+NACK = bytes.fromhex("0000ffff0000")
 _ERROR = b"\x7f"
 _TO_CHIP = 0xD4
 _FROM_CHIP = 0xD5
@@ -37,6 +38,49 @@ _VERSION = bytes.fromhex("32010607")
 _FIFO_LEVEL = b"\x63\x39"
 _AUTOMATIC_RATS = 0x10
 _RATS = b"\xe0\x50"
+
+
+def information(body: bytes) -> bytes:
+    """The frame that carries what begins with TFI."""
+    size = len(body)
+    if size < 255:
+        head = bytes((size, -size & 0xFF))
+    else:
+        head = b"\xff\xff" + size.to_bytes(2, "big")
+        head += bytes((-sum(head[2:]) & 0xFF,))
+    return b"\x00\x00\xff" + head + body + bytes((-sum(body) & 0xFF, 0))
+
+
+def split(data: bytes) -> tuple[list[bytes], bytes]:
+    """What the whole frames in data carry, and the bytes that are left: ACK and NACK themselves, otherwise
+    what begins with TFI. Frames with a wrong checksum are not there."""
+    found: list[bytes] = []
+    while True:
+        start = data.find(b"\x00\xff")
+        if start < 0:
+            return found, data[-1:]
+        frame = data[start + 2 :]
+        if len(frame) < 2:
+            return found, data[start:]
+        if frame[:2] in (ACK[3:5], NACK[3:5]):
+            found.append(ACK if frame[:2] == ACK[3:5] else NACK)
+            data = frame[2:]
+            continue
+        head, size = 2, frame[0]
+        if frame[:2] == b"\xff\xff":
+            if len(frame) < 5:
+                return found, data[start:]
+            head, size = 5, int.from_bytes(frame[2:4], "big")
+        if sum(frame[2 if head > 2 else 0 : head]) & 0xFF:
+            data = frame
+            continue
+        if len(frame) < head + size + 1:
+            return found, data[start:]
+        body = frame[head : head + size]
+        check = frame[head + size]
+        data = frame[head + size + 1 :]
+        if body and not (sum(body) + check) & 0xFF:
+            found.append(body)
 
 
 class Pn532(Hardware):
@@ -67,44 +111,17 @@ class Pn532(Hardware):
 
     def _take(self, data: bytes) -> bytes:
         """Answer the frames in data; what is left of it."""
-        while True:
-            start = data.find(b"\x00\xff")
-            if start < 0:
-                return data[-1:]
-            frame = data[start + 2 :]
-            if len(frame) < 2:
-                return data[start:]
-            if frame[:2] == b"\x00\xff":  # the host's ACK: it gives up waiting
-                data = frame[2:]
-                continue
-            head, size = 2, frame[0]
-            if frame[:2] == b"\xff\xff":
-                if len(frame) < 5:
-                    return data[start:]
-                head, size = 5, int.from_bytes(frame[2:4], "big")
-            if sum(frame[2 if head > 2 else 0 : head]) & 0xFF:
-                data = frame
-                continue
-            if len(frame) < head + size + 1:
-                return data[start:]
-            body = frame[head : head + size]
-            data = frame[head + size + 1 :]
-            if not (sum(body) + frame[head + size]) & 0xFF and body[:1] == bytes((_TO_CHIP,)):
-                os.write(self._line, _ACK)
+        bodies, rest = split(data)
+        for body in bodies:
+            if body[0] == _TO_CHIP and len(body) > 1:
+                os.write(self._line, ACK)
                 answer = self._command(body[1], body[2:])
                 if answer is None:
-                    self._send(_ERROR)
+                    os.write(self._line, information(_ERROR))
                 else:
-                    self._send(bytes((_FROM_CHIP, body[1] + 1)) + answer)
-
-    def _send(self, body: bytes) -> None:
-        size = len(body)
-        if size < 255:
-            head = bytes((size, -size & 0xFF))
-        else:
-            head = b"\xff\xff" + size.to_bytes(2, "big")
-            head += bytes((-sum(head[2:]) & 0xFF,))
-        os.write(self._line, b"\x00\x00\xff" + head + body + bytes((-sum(body) & 0xFF, 0)))
+                    os.write(self._line, information(bytes((_FROM_CHIP, body[1] + 1)) + answer))
+            # else the host's ACK: it gives up waiting
+        return rest
 
     def _command(self, code: int, data: bytes) -> bytes | None:
         """The answer to a command, without its head; None where the chip knows no such command."""

@@ -19,11 +19,13 @@ class UdpField(Hardware):
     """A field that nfcpy opens at address as `udp:<host>:<port>`.
 
     The card's link is `iso14443`. lose: called with each answer; where it is true the answer
-    is lost on the air."""
+    is lost on the air. field: what is in it, if not a card whose chip leaves ISO/IEC 14443-4 to the card."""
 
-    def __init__(self, lose: Callable[[bytes], bool] | None = None) -> None:
+    def __init__(
+        self, lose: Callable[[bytes], bool] | None = None, field: Field | None = None
+    ) -> None:
         self.lose = lose
-        self._field = Field()
+        self._field = field or Field()
         self._socket = _bound()
         host, port = self._socket.getsockname()
         self.address = f"{host}:{port}"
@@ -34,17 +36,20 @@ class UdpField(Hardware):
 
     def _serve(self) -> None:
         while not self._closing.is_set():
-            if not select.select([self._socket], [], [], _TICK_S)[0]:
-                continue
-            data, sender = self._socket.recvfrom(2048)
-            rate, _, text = data.partition(b" ")
-            if rate == _OFF:
-                self._field.off()
-            elif rate == _RATE:
-                with contextlib.suppress(binascii.Error):
-                    answer = self._field.exchange(binascii.unhexlify(text.strip()))
-                    if answer is not None and not (self.lose and self.lose(answer)):
-                        self._socket.sendto(_RATE + b" " + binascii.hexlify(answer), sender)
+            if select.select([self._socket], [], [], _TICK_S)[0]:
+                self._hear()
+
+    def _hear(self) -> None:
+        """Take the datagram that is there, and answer it."""
+        data, sender = self._socket.recvfrom(2048)
+        rate, _, text = data.partition(b" ")
+        if rate == _OFF:
+            self._field.off()
+        elif rate == _RATE:
+            with contextlib.suppress(binascii.Error):
+                answer = self._field.exchange(binascii.unhexlify(text.strip()))
+                if answer is not None and not (self.lose and self.lose(answer)):
+                    self._socket.sendto(_RATE + b" " + binascii.hexlify(answer), sender)
 
 
 def _bound() -> socket.socket:
