@@ -15,6 +15,8 @@ _PORTABLE = Path(__file__).parent / "portable"
 _MODULES = sorted(file.stem for file in _PORTABLE.glob("test_*.py"))
 _VECTORS = Path(__file__).parents[1] / "protocols" / "vectors"
 _MAX_BYTES = 60_000
+_HEAPS = {"test_fuzz": "224k"}
+"""More than a board's heap where the test itself holds much: three cards, and all that is fired at them."""
 
 
 def _run(module: str, scratch: Path, path: str = "") -> str:
@@ -27,7 +29,8 @@ def _run(module: str, scratch: Path, path: str = "") -> str:
                 compiled = (tests / file.name).with_suffix(".mpy")
                 runtime.compile_file(file.read_bytes(), file.name, compiled, None)
         folders = f"{tests}:{path}" if path else str(tests)
-        argv, environment = runtime.micropython_command("run", [module], path=folders)
+        heap = _HEAPS.get(module, runtime.HEAP)
+        argv, environment = runtime.micropython_command("run", [module], heap, folders)
     except runtime.RuntimeMissing as missing:
         pytest.skip(str(missing))
     done = subprocess.run(

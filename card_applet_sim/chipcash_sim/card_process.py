@@ -205,64 +205,13 @@ class Vpcd(Link):
             self.reset()
 
 
-class Board(Link):
-    """A board's main loop around the driver of its PN532, and the serial line between them, which is to the
-    driver what machine.UART is."""
-
-    def __init__(self, session: Interface, port: Plugged) -> None:
-        from chipcash_drivers.pn532 import Hsu, Target
-
-        Link.__init__(self, session, port)
-        self._received = b""
-        self.target = Target(session, Hsu(self), os.urandom)
-        session.chip.pollers.append(self.target.poll)
-
-    def take(self, data: bytes) -> None:
-        """The chip has said something."""
-        self._received += data
-        self.target.poll()
-
-    def reset(self) -> None:
-        """A line says nothing of the kind: nothing to do."""
-
-    def any(self) -> int:
-        """How many bytes there are to read."""
-        return len(self._received)
-
-    def read(self, size: int) -> bytes:
-        """So many of them."""
-        data = self._received[:size]
-        self._received = self._received[size:]
-        return data
-
-    def write(self, data: bytes) -> None:
-        """Send bytes to the chip."""
-        self.port.send(data)
-
-
-class Front(Link):
-    """The card's screen and buttons: pictures to whoever looks at it, one byte for each press from there."""
-
-    def __init__(self, session: Interface, port: Plugged, confirm_above: int) -> None:
-        from chipcash_panel.panel import Panel
-
-        Link.__init__(self, session, port)
-        self._panel = session.chip.panel = Panel(confirm_above, port.send)
-
-    def take(self, data: bytes) -> None:
-        """Buttons were pressed."""
-        for button in data:
-            self._panel.press(button)
-
-    def reset(self) -> None:
-        """Nobody looks at it any more: nothing to do."""
-
-
 def plug_in(name: str, where: str, chip: Chip, options: "dict[str, str]") -> Link:
     """The link of that name, connected. Modules are imported for it alone: a card has few links."""
     host, _, number = where.rpartition(":")
     port = Plugged(host, int(number), name)
     if name == "panel":
+        from chipcash_sim.card_parts import Front
+
         return Front(Interface(chip, False), port, int(options.get("confirm_above", "0")))
     if name == "vpcd":
         contactless = "contactless" in options
@@ -286,6 +235,8 @@ def plug_in(name: str, where: str, chip: Chip, options: "dict[str, str]") -> Lin
 
         return Picc(Interface(chip, True), port)
     if name == "pn532t":
+        from chipcash_sim.card_parts import Board
+
         return Board(Interface(chip, True), port)
     if name == "ble":
         from chipcash_links.gatt import Gatt

@@ -25,7 +25,7 @@ HEAP = "192k"
 
 _NOT_ON_A_CARD = ("objects", "status", "trace")
 """Of chipcash_wire: what the host, and the emulator, need besides."""
-_SIM_FILES = ("card_process.py", "image.py", "__init__.py")
+_SIM_FILES = ("card_process.py", "card_parts.py", "image.py", "__init__.py")
 
 
 class RuntimeMissing(Exception):
