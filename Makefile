@@ -3,13 +3,13 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup test demo bench boards lint types format lock clean
+.PHONY: help setup test demo bench boards firmware lint types format lock clean
 
 BIN := .venv/bin
 CODE := host protocols firmware card_applet_sim hardware tests
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
 
 setup: ## install what is needed, once: system packages (Debian, Ubuntu) and .venv
 	@.ci/setup
@@ -26,6 +26,9 @@ bench: setup ## measure; writes build/bench.json
 
 boards: setup ## write what follows from the boards' data: wiring, tables, the firmware's pins
 	$(BIN)/python hardware/generate.py
+
+firmware: setup ## build the boards' images; writes build/firmware
+	$(BIN)/python firmware/build.py $(ARGS)
 
 lint: setup ## ruff: style, likely mistakes, formatting
 	$(BIN)/ruff check $(CODE)

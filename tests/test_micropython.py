@@ -15,8 +15,9 @@ _PORTABLE = Path(__file__).parent / "portable"
 _MODULES = sorted(file.stem for file in _PORTABLE.glob("test_*.py"))
 _VECTORS = Path(__file__).parents[1] / "protocols" / "vectors"
 _MAX_BYTES = 60_000
-_HEAPS = {"test_fuzz": "224k"}
-"""More than a board's heap where the test itself holds much: three cards, and all that is fired at them."""
+_HEAPS = {"test_fuzz": "224k", "test_board_start": "224k"}
+"""More than a board's heap where the test itself holds much: three cards and all that is fired at them; the
+chips of a board."""
 
 
 def _run(module: str, scratch: Path, path: str = "") -> str:

@@ -13,6 +13,7 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
+import chipcash_board
 import chipcash_card
 import chipcash_drivers
 import chipcash_links
@@ -50,6 +51,7 @@ def sources() -> list[tuple[str, Path]]:
         (chipcash_card, None),
         (chipcash_links, None),
         (chipcash_panel, None),
+        (chipcash_board, None),
         (chipcash_drivers, None),
         (chipcash_sim, _SIM_FILES),
     )

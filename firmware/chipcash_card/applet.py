@@ -34,6 +34,8 @@ BUILD = b"chipcash 0.1.0 " + INTERPRETER.encode()
 _RECEIVING = (b"\xed", b"\xe6")  # tags of Payment and Receipt, the latter not loaded yet
 COUPONS = 2
 """Signature coupons that an idle card keeps ready."""
+ROOM = 4096
+"""Bytes that an idle card keeps free in its journal: more than a payment writes."""
 
 
 class Applet:
@@ -90,7 +92,11 @@ class Applet:
         if self._signer.coupons < COUPONS:
             self._signer.prepare()
             return True
-        return False
+        try:
+            return self._journal.tidy(ROOM)
+        except OSError:
+            self.broken = True
+            return False
 
     @property
     def lifecycle(self) -> int:

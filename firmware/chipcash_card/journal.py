@@ -79,12 +79,25 @@ class Journal:
             self.compact(need)
         self._append(self._bank, self._sequence, changes)
 
+    def tidy(self, room: int) -> bool:
+        """Move to the other bank if fewer than room bytes are left and that makes room; whether it did.
+
+        For an idle moment: a bank takes long to erase. Raises OSError, as commit() does."""
+        if self._live() + room > self._device.size or (not self._torn and self.free >= room):
+            return False
+        self.compact()
+        return True
+
+    def _live(self) -> int:
+        """Bytes that a bank with nothing but what is live takes."""
+        size = _HEADER
+        for key in self._index:
+            size += 9 + len(key) + self._index[key][1]
+        return size
+
     def compact(self, room: int = 0) -> None:
         """Move what is live to the other bank. Raises Full if room bytes would not fit behind it."""
-        need = _HEADER + room
-        for key in self._index:
-            need += 9 + len(key) + self._index[key][1]
-        if need > self._device.size:
+        if self._live() + room > self._device.size:
             raise Full()
         old = self._bank
         index = self._index

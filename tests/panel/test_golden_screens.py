@@ -68,7 +68,7 @@ def test_screen(name: str) -> None:
     shown.panel.tick()
     actual = png(shown.frame)
     file = GOLDEN / f"{name}.png"
-    if not file.exists() or _pixels(file.read_bytes()) != _pixels(actual):
+    if not file.exists() or pixels(file.read_bytes()) != pixels(actual):
         ACTUAL.mkdir(parents=True, exist_ok=True)
         (ACTUAL / file.name).write_bytes(actual)
         pytest.fail(
@@ -81,7 +81,7 @@ def test_every_golden_picture_is_of_a_screen() -> None:
     assert {file.stem for file in GOLDEN.iterdir()} == set(SCREENS)
 
 
-def test_a_picture_has_the_frame_s_pixels() -> None:
+def test_a_picture_has_the_frame_spixels() -> None:
     frame = bytearray(COLUMNS * ROWS // 8)
     frame[2 * COLUMNS + 5] = 0b10  # column 5, row 17
     image = Image.open(io.BytesIO(png(bytes(frame), 3))).convert("L")
@@ -90,7 +90,7 @@ def test_a_picture_has_the_frame_s_pixels() -> None:
     assert image.point(lambda value: 255 * (value == lit)).getbbox() == (15, 51, 18, 54)
 
 
-def _pixels(file: bytes) -> tuple[tuple[int, int], bytes]:
+def pixels(file: bytes) -> tuple[tuple[int, int], bytes]:
     """Size and colours of a PNG file."""
     image = Image.open(io.BytesIO(file)).convert("RGB")
     return image.size, image.tobytes()

@@ -1,0 +1,240 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The boards' images: `make firmware`, or build.py [--boards FOLDER] [--output FOLDER] [--no-measure].
+
+For each board and each form of card that it can be, build/firmware/BOARD-FORM/ holds what goes onto the
+board's file system: the card compiled to .mpy, main.py, and manifest.json, which lists each file with its
+size and SHA-256. Same sources and same compiler, same bytes. build/firmware/report.json says what each takes,
+and what a tap is expected to take. Nothing of this has been on a board."""
+
+import argparse
+import ast
+import hashlib
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from chipcash_sim import runtime
+
+ROOT = Path(__file__).parents[1]
+CONFIG = "chipcash_config"
+"""The module that the image's main.py takes the board's configuration from."""
+
+
+@dataclass(frozen=True)
+class Processor:
+    """What compiler and report must know of a board's processor.
+
+    arch: as mpy-cross calls it. sign_s: seconds of a signature without a coupon; an estimate, within 30 %,
+    from instructions counted on emulated Cortex-M0 and M3."""
+
+    arch: str
+    sign_s: float
+
+
+PROCESSORS = {
+    "picow": Processor("armv6m", 0.5),
+    "pico2w": Processor("armv7emsp", 0.3),
+    "esp32s3": Processor("xtensawin", 0.25),
+}
+"""By the board's name: RP2040 at 133 MHz, RP2350 at 150 MHz, ESP32-S3 at 240 MHz."""
+
+_AIR_KBIT = 106  # of ISO/IEC 14443-3 type A, 9 bits a byte; its frames are left out
+_PAGE_MS = 0.7  # of NOR flash, typical; 3 ms at most
+_BUS_KBIT = 400  # of the PN532's I2C bus, 9 bits a byte
+_FRAME_BYTES = 24  # around each part of an APDU on that bus: frame, acknowledgement, status polled
+
+
+def modules(root: Path = ROOT) -> dict[str, Path]:
+    """The files that main.py needs at run time, and what those need, by where they are imported from."""
+    found: dict[str, Path] = {}
+    waiting = [root / "firmware" / "main.py"]
+    while waiting:
+        for name in _imported(ast.parse(waiting.pop().read_text())):
+            for folder in ("firmware", "protocols"):
+                path = root / folder / name.replace(".", "/")
+                file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+                where = file.relative_to(root / folder).as_posix()
+                if file.is_file() and where not in found:
+                    found[where] = file
+                    waiting.append(file)
+    return dict(sorted(found.items()))
+
+
+def _imported(tree: ast.AST) -> Iterator[str]:
+    """Names that code imports, or that may be modules where it imports from a package."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING":
+            continue
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield from _with_packages(alias.name)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield from _with_packages(node.module)
+            for alias in node.names:
+                yield f"{node.module}.{alias.name}"
+        else:
+            yield from _imported(node)
+
+
+def _with_packages(name: str) -> Iterator[str]:
+    parts = name.split(".")
+    for end in range(1, len(parts) + 1):
+        yield ".".join(parts[:end])
+
+
+def build(board: str, config: str, form: str, output: Path, root: Path = ROOT) -> dict[str, Any]:
+    """Write one image into the folder output, which it replaces; its manifest.
+
+    config: source of the board's configuration; form: as that has it; root: the checkout. Raises
+    RuntimeMissing without mpy-cross, and CalledProcessError where it refuses a file.
+    """
+    processor = PROCESSORS[board]
+    shutil.rmtree(output, ignore_errors=True)
+    for name, file in modules(root).items():
+        target = (output / name).with_suffix(".mpy")
+        runtime.compile_file(file.read_bytes(), name, target, processor.arch)
+    source = f"{config}\nFORM = {form!r}\n".encode()
+    runtime.compile_file(source, f"{CONFIG}.py", output / f"{CONFIG}.mpy", processor.arch)
+    shutil.copyfile(root / "firmware" / "main.py", output / "main.py")
+    files = [
+        {
+            "path": file.relative_to(output).as_posix(),
+            "bytes": file.stat().st_size,
+            "sha256": hashlib.sha256(file.read_bytes()).hexdigest(),
+        }
+        for file in sorted(output.rglob("*"))
+        if file.is_file()
+    ]
+    compiler = subprocess.run(
+        [runtime.find("mpy-cross"), "--version"], capture_output=True, check=True, text=True
+    )
+    manifest = {
+        "board": board,
+        "form": form,
+        "arch": processor.arch,
+        "compiler": compiler.stdout.strip(),
+        "bytes": sum(each["bytes"] for each in files),  # type: ignore[misc]
+        "files": files,
+    }
+    (output / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
+    return manifest
+
+
+def measure(suite: str) -> dict[str, int]:
+    """What a payment from one title costs under MicroPython's unix port: see measure.py. suite: gm, p256."""
+    from chipcash.sandbox import Sandbox
+    from chipcash_wire import card_objects as o
+    from chipcash_wire import commands as c
+
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        image = folder / "card.img"
+        with Sandbox(folder / "sandbox", suite) as sandbox:
+            certificate = sandbox.new_card(image, 10_000)
+        request = o.PayRequest(
+            header=certificate.header,
+            amount=100,
+            payee=certificate.subject,
+            nonce=bytes(16),
+            time=int(time.time()),
+        )
+        command = c.command(c.INS_PAY, 0, 0, request.encode(), c.CLA_PROPRIETARY, 65536)
+        program = folder / "program" / "measure.mpy"
+        source = (ROOT / "firmware" / "measure.py").read_bytes()
+        runtime.compile_file(source, "measure.py", program, None)
+        argv, environment = runtime.micropython_command(
+            "measure", [str(image), command.hex()], heap="1m", path=str(program.parent)
+        )
+        done = subprocess.run(argv, env=environment, capture_output=True, check=True, text=True)
+    found: dict[str, int] = json.loads(done.stdout)
+    return found
+
+
+def tap(board: str, measured: dict[str, int]) -> dict[str, float]:
+    """Milliseconds that SELECT and PAY are expected to take over a PN532, by what they go to.
+
+    Computed, never measured, so no more than a size: a board is taken to interpret slower than the unix port
+    by as much as it signs slower. Not known, and left out: what the PN532 itself takes, the terminal's own
+    time, activation.
+    """
+    processor = PROCESSORS[board]
+    parts = (
+        4 + measured["bytes"] // 262
+    )  # two commands, two answers, and what is longer than a frame
+    slower = processor.sign_s * 1e6 / measured["sign"]
+    found = {
+        "air": measured["bytes"] * 9 / _AIR_KBIT,
+        "bus": (measured["bytes"] + parts * _FRAME_BYTES) * 9 / _BUS_KBIT,
+        "interpreter": measured["pay"] * slower / 1000,
+        "flash": measured["pages"] * _PAGE_MS,
+    }
+    return {name: round(ms, 1) for name, ms in {**found, "total": sum(found.values())}.items()}
+
+
+def report(images: list[dict[str, Any]], measured: dict[str, dict[str, int]]) -> dict[str, Any]:
+    """What the images take, and what a payment is expected to; measured: by suite, empty to leave it out."""
+    found: dict[str, Any] = {
+        "images": [
+            {name: image[name] for name in ("board", "form", "arch", "bytes")} for image in images
+        ]
+    }
+    if measured:
+        found["heap"] = {
+            "what": "bytes, measured under MicroPython unix, 64-bit, with the panel: at rest, code "
+            "included; allocated by one payment of one title with nothing collected. A 32-bit board "
+            "takes less",
+            **{
+                suite: {"rest": each["rest"], "payment": each["payment"]}
+                for suite, each in measured.items()
+            },
+        }
+        found["tap"] = {
+            "what": "milliseconds, computed and never measured: see tap() in build.py",
+            **{
+                board: {suite: tap(board, each) for suite, each in measured.items()}
+                for board in dict.fromkeys(image["board"] for image in images)
+            },
+        }
+    return found
+
+
+def main() -> int:
+    """Build all images, and say what they take."""
+    parser = argparse.ArgumentParser(description="Build the boards' images; nothing is flashed.")
+    parser.add_argument("--boards", type=Path, default=ROOT / "firmware" / "chipcash_boards")
+    parser.add_argument("--output", type=Path, default=ROOT / "build" / "firmware")
+    parser.add_argument("--no-measure", action="store_true", help="no heap and no tap times")
+    options = parser.parse_args()
+    images = []
+    try:
+        for board in PROCESSORS:
+            source = (options.boards / f"{board}.py").read_text()
+            constants: dict[str, Any] = {}
+            exec(compile(source, board, "exec"), constants)
+            for form in constants["LINKS"]:
+                images.append(build(board, source, form, options.output / f"{board}-{form}"))
+        measured = {} if options.no_measure else {suite: measure(suite) for suite in ("gm", "p256")}
+    except (OSError, runtime.RuntimeMissing) as error:
+        print(f"The images could not be built: {error}", file=sys.stderr)
+        return 1
+    found = report(images, measured)
+    (options.output / "report.json").write_text(json.dumps(found, indent=1) + "\n")
+    for image in found["images"]:
+        print(f"{image['board']}, {image['form']}: {image['bytes']} bytes ({image['arch']})")
+    for board, taps in found.get("tap", {}).items():
+        if board != "what":
+            expected = ", ".join(f"{suite} {each['total']:.0f} ms" for suite, each in taps.items())
+            print(f"{board}: a tap is expected to take {expected} (computed)")
+    print(f"In {options.output}; report.json says more. Nothing of this has been on a board.")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The journal's two banks on a board's flash. Has never run on hardware: the tests emulate NOR flash.
+
+MicroPython offers the flash as a block device (vfs.AbstractBlockDev, extended interface): rp2.Flash on the
+RP2040 and RP2350, esp32.Partition on the ESP32. Such a chip wears: a block of 4096 bytes takes some 100,000
+erasures. The journal erases a bank only when the other one is full, and the banks take turns, so that no
+block is erased oftener than its neighbours."""
+
+from errno import EINVAL, EIO
+
+from chipcash_wire.compat import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Protocol
+
+    class BlockDevice(Protocol):
+        """What MicroPython's flash offers: vfs.AbstractBlockDev."""
+
+        def readblocks(self, block: int, buffer: "bytearray | memoryview", offset: int = 0) -> None:
+            """Fill the buffer from there."""
+
+        def writeblocks(
+            self, block: int, buffer: "bytes | bytearray | memoryview", offset: "int | None" = None
+        ) -> "int | None":
+            """With an offset: program without erasing. Without: erase, and program."""
+
+        def ioctl(self, op: int, arg: int) -> "int | None":
+            """COUNT, SIZE, ERASE and others."""
+
+
+BLOCK = 4096
+"""Bytes that are erased at once."""
+BANK = 40960
+"""Bytes a bank; a bank holds a full card's state more than once."""
+LABEL = "chipcash"
+"""Name of the data partition on an ESP32."""
+_PAGE = 256  # what is programmed at once; the RP2's SDK takes nothing else
+_COUNT = 4
+_SIZE = 5
+_ERASE = 6
+_BAD_BLOCK = -84  # EILSEQ, which littlefs takes for LFS_ERR_CORRUPT
+
+
+class BlockFlash:
+    """Two banks on a block device: chipcash_card.journal says what a device does.
+
+    first: the first block; size: bytes a bank, whole blocks. Nothing else may write to these blocks. What was
+    programmed or erased is read back, since neither port tells whether the chip did it. Raises OSError with
+    EINVAL where the device has no such blocks, with EIO where the chip holds something else than it should.
+    """
+
+    def __init__(self, device: "BlockDevice", first: int, size: int = BANK) -> None:
+        if (
+            size % BLOCK
+            or first < 0
+            or device.ioctl(_SIZE, 0) != BLOCK
+            or (device.ioctl(_COUNT, 0) or 0) < first + 2 * size // BLOCK
+        ):
+            raise OSError(EINVAL)
+        self.size = size
+        self._device = device
+        self._first = first
+        # Made once: a payment finds the heap as it was, and what is read back has a place to go.
+        self._page = bytearray(_PAGE)
+        self._back = bytearray(_PAGE)
+
+    def read(self, bank: int, offset: int, n: int) -> bytearray:
+        """n bytes of a bank. Raises OSError."""
+        self._check(bank, offset, n)
+        data = bytearray(n)
+        view = memoryview(data)
+        done = 0
+        while done < n:
+            block, at = self._place(bank, offset + done)
+            part = min(n - done, BLOCK - at)
+            self._device.readblocks(block, view[done : done + part], at)
+            done += part
+        return data
+
+    def program(self, bank: int, offset: int, data: bytes) -> None:
+        """Clear the bits that are clear in data, where all were set. Raises OSError."""
+        self._check(bank, offset, len(data))
+        page = self._page
+        done = 0
+        while done < len(data):
+            start = (offset + done) % _PAGE
+            part = min(len(data) - done, _PAGE - start)
+            # Around it ones, which change nothing.
+            for at in range(_PAGE):
+                page[at] = 0xFF
+            page[start : start + part] = data[done : done + part]
+            block, at = self._place(bank, offset + done - start)
+            self._device.writeblocks(block, page, at)
+            self._device.readblocks(block, self._back, at)
+            if self._back[start : start + part] != page[start : start + part]:
+                raise OSError(EIO)
+            done += part
+
+    def erase(self, bank: int) -> None:
+        """Set all bits of a bank. Raises OSError."""
+        self._check(bank, 0, self.size)
+        # Also where it reads as erased: what a power cut left half erased can read so, and not last.
+        blank = b"\xff" * _PAGE
+        for offset in range(0, self.size, BLOCK):
+            block, _ = self._place(bank, offset)
+            self._device.ioctl(_ERASE, block)
+            for at in range(0, BLOCK, _PAGE):
+                self._device.readblocks(block, self._back, at)
+                if self._back != blank:
+                    raise OSError(EIO)
+
+    def _check(self, bank: int, offset: int, n: int) -> None:
+        if bank not in (0, 1) or offset < 0 or offset + n > self.size:
+            raise OSError(EINVAL)
+
+    def _place(self, bank: int, offset: int) -> "tuple[int, int]":
+        """Block of the device, and where in it."""
+        offset += bank * self.size
+        return self._first + offset // BLOCK, offset % BLOCK
+
+
+class Files:
+    """A block device for the board's files which leaves its last blocks alone, for the journal.
+
+    The RP2's MicroPython mounts a file system on all of rp2.Flash before any of our code runs, and makes a
+    new one where it finds one of another size; so the files cannot simply end earlier. Seen through this
+    device, blocks kept back are bad ones: littlefs goes round them, and nothing that was written so lies in
+    the journal's banks. Write files only through it: at installation, and never at run time.
+
+    device: all of the flash; kept: how many blocks at its end are the journal's."""
+
+    def __init__(self, device: "BlockDevice", kept: int = 2 * BANK // BLOCK) -> None:
+        self._device = device
+        self._end = (device.ioctl(_COUNT, 0) or 0) - kept
+
+    def readblocks(self, block: int, buffer: "bytearray | memoryview", offset: int = 0) -> None:
+        """As the device."""
+        self._device.readblocks(block, buffer, offset)
+
+    def writeblocks(
+        self, block: int, buffer: "bytes | bytearray | memoryview", offset: "int | None" = None
+    ) -> "int | None":
+        """As the device, but for the blocks that are kept."""
+        if block >= self._end:
+            return _BAD_BLOCK
+        if offset is None:
+            return self._device.writeblocks(block, buffer)
+        return self._device.writeblocks(block, buffer, offset)
+
+    def ioctl(self, op: int, arg: int) -> "int | None":
+        """As the device, but for the blocks that are kept."""
+        if op == _ERASE and arg >= self._end:
+            return _BAD_BLOCK
+        return self._device.ioctl(op, arg)
+
+
+def board_flash(platform: str, size: int = BANK) -> BlockFlash:
+    """The journal's device on the board that this runs on; platform: sys.platform.
+
+    RP2: the last blocks of the flash that MicroPython keeps for files (see Files). ESP32: the data partition
+    LABEL, which must not be an encrypted one, since programming a page twice would spoil it. Raises OSError,
+    with ENODEV where there is no such flash.
+    """
+    if platform == "rp2":
+        import rp2  # type: ignore[import-not-found]
+
+        device = rp2.Flash()
+        return BlockFlash(device, device.ioctl(_COUNT, 0) - 2 * size // BLOCK, size)
+    if platform == "esp32":
+        from esp32 import Partition  # type: ignore[import-not-found]
+
+        for partition in Partition.find(Partition.TYPE_DATA, label=LABEL):
+            return BlockFlash(partition, 0, size)
+    from errno import ENODEV
+
+    raise OSError(ENODEV)

@@ -1,0 +1,249 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a board's configuration to a running card. Has never run on hardware: the tests emulate the chips.
+
+A configuration is a module of constants, or anything else with these attributes:
+
+| name | what |
+|---|---|
+| LINKS, PERIPHERALS | of each form of card: its links, the way to a terminal first, and what is soldered on |
+| PN532_BUS, DISPLAY_BUS | i2c, spi, or (PN532) uart |
+| ..._INSTANCE, ..._HZ, ..._ADDRESS | of that bus, as MicroPython numbers them; address by I2C only |
+| ..._SDA, ..._SCL; ..._SCK, ..._MOSI, ..._MISO, ..._SS; ..._TX, ..._RX; DISPLAY_DC | GPIO numbers |
+| BUTTONS_CONFIRM, BUTTONS_REFUSE | GPIO numbers; pressed is low |
+
+Of the links there are nfc (a PN532) and serial (USB-CDC) so far; the others of a form are left out."""
+
+import os
+import sys
+import time
+
+from chipcash_board.loop import BoardLoop, Front
+from chipcash_card.applet import Applet
+from chipcash_drivers.buttons import Buttons
+from chipcash_links.link import Link
+from chipcash_wire.compat import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Any, Callable
+
+    from chipcash_board.loop import BoardLink
+    from chipcash_drivers.pn532 import Bus
+    from chipcash_panel.panel import Panel
+
+CONFIRM_ABOVE = 10_000
+"""Fen; the holder of a visual card confirms a payment of more: the smallest amount that goes without PIN."""
+SAFE_MS = 1500
+"""A card whose USB is its link waits so long before it takes that over: Ctrl-C gets through till then."""
+
+
+class Line:
+    """A link over a line of bytes, for the board's loop. port: with ready() besides what a Port has."""
+
+    def __init__(self, link: Link, port: "Stdio") -> None:
+        self._link = link
+        self._port = port
+        self.reset = link.reset
+        self.working = link.working
+
+    def ready(self) -> bool:
+        """Whether bytes came."""
+        return self._port.ready()
+
+    def poll(self) -> None:
+        """Take the bytes that came."""
+        if self._port.ready():
+            self._link.take(self._port.receive())
+
+
+class Stdio:
+    """The port that is MicroPython's own console: USB-CDC on boards. From here on no byte interrupts."""
+
+    def __init__(self) -> None:
+        import select
+
+        from micropython import kbd_intr
+
+        kbd_intr(-1)
+        self._poll = select.poll()
+        self._poll.register(sys.stdin, select.POLLIN)
+
+    def ready(self) -> bool:
+        """Whether bytes came."""
+        return bool(self._poll.poll(0))
+
+    def receive(self) -> bytes:
+        """The bytes that came, at most 64, so that other links have their turn."""
+        data = b""
+        while len(data) < 64 and self._poll.poll(0):
+            data += sys.stdin.buffer.read(1)
+        return data
+
+    def send(self, data: bytes) -> None:
+        """Send some bytes."""
+        sys.stdout.buffer.write(data)
+
+
+class Peeked:
+    """A bus of the PN532 that tells whether the chip has something: it reads it, and keeps it for read()."""
+
+    def __init__(self, bus: "Bus") -> None:
+        self._bus = bus
+        self._kept = b""
+
+    def ready(self) -> bool:
+        """Whether read() has something; not where the chip does not answer, which is poll()'s to mend."""
+        if not self._kept:
+            try:
+                self._kept = self._bus.read()
+            except OSError:
+                pass
+        return bool(self._kept)
+
+    def read(self) -> bytes:
+        """As the bus."""
+        self.ready()
+        kept = self._kept
+        self._kept = b""
+        return kept
+
+    def wake(self) -> None:
+        """As the bus; what was kept is no longer of interest."""
+        self._kept = b""
+        self._bus.wake()
+
+    def write(self, frame: bytes) -> None:
+        """As the bus."""
+        self._bus.write(frame)
+
+
+class Nfc:
+    """The contactless link, for the board's loop."""
+
+    def __init__(self, applet: Applet, bus: "Bus", random: "Callable[[int], bytes]") -> None:
+        from chipcash_drivers.pn532 import Target
+
+        peeked = Peeked(bus)
+        target = Target(applet.session(over_air=True), peeked, random)
+        self.ready = peeked.ready
+        self.poll = target.poll
+        self.reset = target.reset
+        self.working = target.working
+
+
+def make_loop(  # type: ignore[no-untyped-def]
+    config: "Any",
+    form: str,
+    device,
+    random: "Callable[[int], bytes]",
+    machine: "Any",
+    serial: "Stdio | None" = None,
+) -> BoardLoop:
+    """The loop of a card, ready to run. device: the journal's, see there; machine: MicroPython's module;
+    serial: the port of the link of that name. Raises OSError if the device cannot be read."""
+    front = None
+    panel: "Panel | None" = None
+    if "display" in config.PERIPHERALS[form]:
+        from chipcash_drivers.ssd1306 import Display
+        from chipcash_panel.panel import Panel
+
+        display = Display(_display_bus(config, machine))
+        panel = Panel(CONFIRM_ABOVE, display.show)
+        front = Front(panel, display, _buttons(config, machine))
+    applet = Applet(device, random, panel)
+    links: "list[BoardLink]" = []
+    if "nfc" in config.LINKS[form]:
+        links.append(Nfc(applet, _pn532_bus(config, machine), random))
+    if serial is not None:
+        from chipcash_links.serial import Serial
+
+        links.append(Line(Serial(applet.session(), serial), serial))
+    return BoardLoop(links, applet, front)
+
+
+def start(config: "Any", form: str) -> None:
+    """Be a card until power goes; on a board only.
+
+    Safe mode: it returns at once when a button is held at power on, or, where USB is the card's link, raises
+    KeyboardInterrupt at a Ctrl-C in the first SAFE_MS. MicroPython's prompt is there then, and nothing of the
+    card was touched. Raises OSError if there is no flash for the journal.
+    """
+    import machine  # type: ignore[import-not-found]
+
+    from chipcash_board.flash import board_flash
+
+    if "buttons" in config.PERIPHERALS[form] and _buttons(config, machine).held():
+        print("chipcash: safe mode, since a button is held")
+        return
+    serial = None
+    if "serial" in config.LINKS[form]:
+        time.sleep(SAFE_MS / 1000)
+        serial = Stdio()
+    make_loop(config, form, board_flash(sys.platform), os.urandom, machine, serial).run()
+
+
+def _buttons(config: "Any", machine: "Any") -> Buttons:
+    from chipcash_panel.panel import CONFIRM, REFUSE
+
+    pin = machine.Pin
+    return Buttons(
+        [
+            (CONFIRM, pin(config.BUTTONS_CONFIRM, pin.IN, pin.PULL_UP)),
+            (REFUSE, pin(config.BUTTONS_REFUSE, pin.IN, pin.PULL_UP)),
+        ]
+    )
+
+
+def _display_bus(config: "Any", machine: "Any") -> "Any":
+    from chipcash_drivers import ssd1306
+
+    pin = machine.Pin
+    if config.DISPLAY_BUS == "i2c":
+        i2c = machine.I2C(
+            config.DISPLAY_INSTANCE,
+            scl=pin(config.DISPLAY_SCL),
+            sda=pin(config.DISPLAY_SDA),
+            freq=config.DISPLAY_HZ,
+        )
+        return ssd1306.I2c(i2c, config.DISPLAY_ADDRESS)
+    return ssd1306.Spi(
+        _spi(config, machine, "DISPLAY"),
+        pin(config.DISPLAY_DC, pin.OUT),
+        pin(config.DISPLAY_SS, pin.OUT),
+    )
+
+
+def _pn532_bus(config: "Any", machine: "Any") -> "Bus":
+    from chipcash_drivers import pn532
+
+    pin = machine.Pin
+    if config.PN532_BUS == "i2c":
+        i2c = machine.I2C(
+            config.PN532_INSTANCE,
+            scl=pin(config.PN532_SCL),
+            sda=pin(config.PN532_SDA),
+            freq=config.PN532_HZ,
+        )
+        return pn532.I2c(i2c, config.PN532_ADDRESS)
+    if config.PN532_BUS == "spi":
+        return pn532.Spi(_spi(config, machine, "PN532"), pin(config.PN532_SS, pin.OUT))
+    return pn532.Hsu(
+        machine.UART(
+            config.PN532_INSTANCE, 115200, tx=pin(config.PN532_TX), rx=pin(config.PN532_RX)
+        )
+    )
+
+
+def _spi(config: "Any", machine: "Any", name: str) -> "Any":
+    """The bus of that peripheral, in mode 0."""
+    pins = {}
+    for wire in ("SCK", "MOSI", "MISO"):
+        number = getattr(config, name + "_" + wire, None)
+        if number is not None:
+            pins[wire.lower()] = machine.Pin(number)
+    return machine.SPI(
+        getattr(config, name + "_INSTANCE"),
+        baudrate=getattr(config, name + "_HZ"),
+        polarity=0,
+        phase=0,
+        **pins,
+    )

@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What `make firmware` builds: the same each time, nothing missing, and what its report says."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from firmware import build
+
+ROOT = Path(__file__).parents[2]
+CONFIG = """LINKS = {"card": ("nfc",), "reader": ("serial",)}
+PERIPHERALS = {"card": ("pn532",), "reader": ()}
+"""
+
+
+@pytest.fixture(autouse=True)
+def compiler() -> None:
+    """Nothing is built without it."""
+    try:
+        build.runtime.find("mpy-cross")
+    except build.runtime.RuntimeMissing as missing:
+        pytest.skip(str(missing))
+
+
+def _content(folder: Path) -> dict[str, bytes]:
+    files = (file for file in folder.rglob("*") if file.is_file())
+    return {str(file.relative_to(folder)): file.read_bytes() for file in files}
+
+
+@pytest.mark.parametrize("board", ["picow", "pico2w", "esp32s3"])
+def test_the_same_sources_are_the_same_bytes(tmp_path: Path, board: str) -> None:
+    """Built from two checkouts in different places."""
+    other = tmp_path / "another place"
+    for part in ("firmware", "protocols/chipcash_wire"):
+        shutil.copytree(ROOT / part, other / part)
+    manifest = build.build(board, CONFIG, "card", tmp_path / "a")
+    build.build(board, CONFIG, "card", tmp_path / "b" / "c", other)
+    content = _content(tmp_path / "a")
+    assert content == _content(tmp_path / "b" / "c")
+    assert json.loads(content.pop("manifest.json")) == manifest
+    assert manifest["files"] == [
+        {"path": name, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+        for name, data in sorted(content.items(), key=lambda item: Path(item[0]))
+    ]
+    assert manifest["bytes"] == sum(map(len, content.values()))
+    assert {"main.py", "chipcash_config.mpy", "chipcash_board/start.mpy"} <= set(content)
+
+
+def test_a_change_is_seen(tmp_path: Path) -> None:
+    first = build.build("picow", CONFIG, "card", tmp_path / "image")
+    (tmp_path / "image" / "old.mpy").write_bytes(b"")
+    second = build.build("picow", CONFIG, "reader", tmp_path / "image")
+    changed = [
+        new["path"] for old, new in zip(first["files"], second["files"], strict=True) if old != new
+    ]
+    assert changed == ["chipcash_config.mpy"]
+
+
+def test_hosts_modules_stay_with_the_host() -> None:
+    names = set(build.modules())
+    assert {"chipcash_card/applet.py", "chipcash_links/serial.py", "chipcash_wire/tlv.py"} <= names
+    assert not names & {f"chipcash_wire/{name}.py" for name in ("objects", "status", "trace")}
+    assert not any(name.startswith("chipcash_sim") for name in names)
+
+
+def test_images_and_report(tmp_path: Path) -> None:
+    """The program as it is called, with boards of its own."""
+    boards = tmp_path / "boards"
+    boards.mkdir()
+    for board in build.PROCESSORS:
+        (boards / f"{board}.py").write_text(CONFIG)
+    output = tmp_path / "out"
+    program = [sys.executable, str(ROOT / "firmware" / "build.py"), f"--output={output}"]
+    done = subprocess.run(
+        [*program, f"--boards={boards}"], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    report = json.loads((output / "report.json").read_text())
+    assert len(report["images"]) == 2 * len(build.PROCESSORS)
+    for image in report["images"]:
+        folder = output / f"{image['board']}-{image['form']}"
+        assert json.loads((folder / "manifest.json").read_text())["bytes"] == image["bytes"]
+    for suite in ("gm", "p256"):
+        assert report["heap"][suite]["rest"] > report["heap"][suite]["payment"] > 0
+        for board in build.PROCESSORS:
+            parts = dict(report["tap"][board][suite])
+            total = parts.pop("total")
+            assert min(parts.values()) > 0 and abs(sum(parts.values()) - total) < 0.5
+    (boards / "picow.py").unlink()
+    done = subprocess.run(
+        [*program, f"--boards={boards}"], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 1 and "picow.py" in done.stderr and "Traceback" not in done.stderr

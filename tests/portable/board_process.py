@@ -1,0 +1,18 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A board without chips: its loop over standard input and output. micropython -m board_process IMAGE"""
+
+import os
+import sys
+
+from chipcash_board.start import Stdio, make_loop
+from chipcash_sim.image import FileFlash
+
+
+class Config:
+    """A board that is nothing but a serial line."""
+
+    LINKS = {"usb": ("serial",)}
+    PERIPHERALS = {"usb": ()}
+
+
+make_loop(Config, "usb", FileFlash(sys.argv[1]), os.urandom, None, Stdio()).run()
