@@ -24,7 +24,15 @@ from chipcash_wire.status import NAMES, status
 from chipcash_wire.tlv import WireError
 from chipcash_wire.trace import SECRET_DATA, printable
 
-__all__ = ["Card", "CardError", "CardReplyError", "ChannelNeeded", "Exchange", "PinError"]
+__all__ = [
+    "Card",
+    "CardError",
+    "CardReplyError",
+    "ChannelNeeded",
+    "Exchange",
+    "PinError",
+    "answers",
+]
 
 _TAG_PIN = 0x9F25
 _TAG_PUK = 0x9F26
@@ -151,9 +159,23 @@ class Card:
                     raise
             time.sleep(times().confirm_poll_s)
 
-    def payment(self, data: bytes) -> o.Payment:
-        """What pay() brought, read but unjudged. Raises CardReplyError if it is no payment."""
-        return self._object(o.Payment, data)
+    def payment(self, data: bytes, request: o.PayRequest, *, any_time: bool = False) -> o.Payment:
+        """What pay() brought, for who hands it on: read, and the answer to this request, but else unjudged.
+
+        any_time: it may bear the time of an earlier try. Raises CardReplyError if it is none; the card may
+        have paid all the same.
+        """
+        try:
+            payment = o.Payment.decode(data)
+            if not answers(payment.claim, request, any_time=any_time):
+                raise WireError("it answers another request")
+        except WireError as error:
+            raise CardReplyError(
+                f"The card's answer is no payment of what was asked: {error}. It may have paid.",
+                hint="Ask the same again of the same card; if it stays so, the card is faulty.",
+                path=self.connection.path,
+            ) from None
+        return payment
 
     def info(self) -> o.CardInfo:
         """GET DATA, card info. Its balance is there only in a PIN session."""
@@ -415,6 +437,13 @@ class Card:
         if len(answer) < 2:
             raise self._nonsense("reply", WireError("no status word"))
         return answer[:-2], int.from_bytes(answer[-2:], "big")
+
+
+def answers(claim: o.Claim, request: o.PayRequest, *, any_time: bool = False) -> bool:
+    """Whether a claim is for a request: nonce, payee and amount, by which a card knows it again, and time."""
+    asked = (request.nonce, request.payee, request.amount)
+    same_time = any_time or claim.time == request.time
+    return same_time and (claim.nonce, claim.payee, claim.amount) == asked
 
 
 def _refused(ins: int, sw: int) -> CardError:

@@ -6,10 +6,9 @@ Whether to pay is the holder's to say, before any of this: what a bill says is n
 
 from __future__ import annotations
 
-from chipcash.card import Card, CardReplyError
+from chipcash.card import Card, answers
 from chipcash.errors import ChipcashError, LinkLostError
 from chipcash_wire import objects as o
-from chipcash_wire.tlv import WireError
 
 __all__ = ["BillRefused", "answer"]
 
@@ -57,13 +56,7 @@ def answer(card: Card, bill: o.Bill, now: int) -> o.Payment:
             "and the payment can still be shown. Later the card's log still has it, with the PIN.",
             **{name: fact for name, fact in error.facts.items() if name != "maybe_executed"},
         ) from error
-    try:
-        payment = o.Payment.decode(data)
-    except WireError as error:
-        raise _nonsense(card, f"no payment ({error})") from None
-    if not _answers(payment.claim, request):
-        raise _nonsense(card, "the payment of another bill")
-    return payment
+    return card.payment(data, request)
 
 
 def _remembered(card: Card, request: o.PayRequest, why: str) -> o.Payment:
@@ -74,23 +67,6 @@ def _remembered(card: Card, request: o.PayRequest, why: str) -> o.Payment:
         hint += " If the card has paid this one already, its log still has the payment: it needs the PIN."
     else:
         for payment in card.payments():
-            if _answers(payment.claim, request):
+            if answers(payment.claim, request):
                 return payment
     raise BillRefused(f"{why}; the card was not asked to pay.", hint=hint)
-
-
-def _answers(claim: o.Claim, request: o.PayRequest) -> bool:
-    return (claim.nonce, claim.payee, claim.amount, claim.time) == (
-        request.nonce,
-        request.payee,
-        request.amount,
-        request.time,
-    )
-
-
-def _nonsense(card: Card, what: str) -> CardReplyError:
-    return CardReplyError(
-        f"The card's answer is {what}. It may have paid.",
-        hint="Take the same bill and the same card again; if it stays so, the card is faulty.",
-        path=card.connection.path,
-    )

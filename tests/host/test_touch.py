@@ -269,7 +269,7 @@ def test_another_payment_is_no_answer(tmp_path: Path) -> None:
 
     with world.at("payer") as honest, world.at("payee") as payee:
         payer = Lying(honest.connection)
-        with pytest.raises(TouchRefused, match="another payment"):
+        with pytest.raises(TouchUnfinished, match="answers another request"):
             send(payer, payee, 5_000, world.now)
     assert world.money("payee") == (0, 1)
     world.center.close()

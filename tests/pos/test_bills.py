@@ -287,7 +287,10 @@ class Liar(Torn):
 def test_a_card_that_answers_something_else(shop: Shop) -> None:
     path, bill = shop.card(), shop.pos.bill(1200)
     other = shop.net.payment(shop.net.request(1200))
-    for reply, words in ((b"\xed\x00", "no payment"), (other.encode(), "of another bill")):
+    for reply, words in (
+        (b"\xed\x00", "no payment of"),
+        (other.encode(), "another request.*may have"),
+    ):
         with open_path(path) as inner:
             card = Card(Liar(inner, reply))
             card.select()
