@@ -10,7 +10,7 @@ import os
 import sys
 from binascii import unhexlify
 
-from chipcash_board.loop import BoardLoop
+from chipcash_board.polling import BoardLoop
 from chipcash_card.applet import COUPONS, Applet
 from chipcash_drivers.ssd1306 import Display
 from chipcash_panel.panel import Panel

@@ -19,7 +19,7 @@ import socket
 import sys
 import time
 
-from chipcash_card import busy
+from chipcash_board.loop import TICK_MS, Loop
 from chipcash_card.applet import Applet
 from chipcash_card.session import Session
 from chipcash_links.link import Link
@@ -40,8 +40,6 @@ ATR_CONTACTLESS = b"\x3b\x80\x80\x01\x01"
 _TCP = 6
 _NODELAY = 1
 _QUICKACK = 12
-_IDLE_MS = 20
-_TICK_MS = 200  # how often idle parts of a card are told that time passes
 
 
 class Ended(Exception):
@@ -249,40 +247,44 @@ def plug_in(name: str, where: str, chip: Chip, options: "dict[str, str]") -> Lin
     raise ValueError("no such link: " + name)
 
 
-def serve(links: "list[Link]", chip: Chip, pace: int) -> None:
-    """Answer all links until the other end of one is closed (Ended) or the power is cut (PowerCut)."""
-    poll = select.poll()
-    by_number = {}
-    for link in links:
-        by_number[link.port.socket.fileno()] = link  # type: ignore[attr-defined]
-        poll.register(link.port.socket, select.POLLIN)  # type: ignore[attr-defined]
-        if not isinstance(link, Vpcd):
-            chip.power_on()  # a reader's contacts say when; everything else has power from the beginning
-    current = links[0]
+class SocketLoop(Loop):
+    """The card's loop over the links' sockets, until the other end of one is closed (Ended) or the power is
+    cut (PowerCut). pace: microseconds that each step of long work takes longer."""
 
-    def working() -> None:
-        if pace:
-            time.sleep(pace / 1000000)
-        current.working()
+    def __init__(self, links: "list[Link]", chip: Chip, pace: int) -> None:
+        Loop.__init__(self, chip, TICK_MS if chip.panel is not None or chip.pollers else -1)
+        self._chip = chip
+        self._pace = pace
+        self._poll = select.poll()
+        self._by_number = {}
+        for link in links:
+            self._by_number[link.port.socket.fileno()] = link  # type: ignore[attr-defined]
+            self._poll.register(link.port.socket, select.POLLIN)  # type: ignore[attr-defined]
+            if not isinstance(link, Vpcd):
+                chip.power_on()  # a reader's contacts say when; everything else has power from the beginning
+        self._current = links[0]
 
-    busy.attend(working)
-    patience = _TICK_MS if chip.panel is not None or chip.pollers else -1
-    while True:
-        ready = poll.poll(_IDLE_MS)
-        if not ready:
-            chip.tick()
-        while not ready and chip.idle():
-            ready = poll.poll(0)
-        for entry in ready or poll.poll(patience):
+    def answer(self, wait_ms: int) -> bool:
+        """As Loop has it."""
+        ready = self._poll.poll(wait_ms)
+        for entry in ready:
             where = entry[0]  # MicroPython gives the socket itself
-            current = by_number[where if isinstance(where, int) else where.fileno()]
-            if chip.trace is not None:
-                chip.trace.session(current.port.name)  # type: ignore[attr-defined]
-            data = current.port.receive()
+            link = self._by_number[where if isinstance(where, int) else where.fileno()]
+            self._current = link
+            if self._chip.trace is not None:
+                self._chip.trace.session(link.port.name)  # type: ignore[attr-defined]
+            data = link.port.receive()
             if data:
-                current.take(data)
+                link.take(data)
             else:
-                current.reset()
+                link.reset()
+        return bool(ready)
+
+    def working(self) -> None:
+        """Work as slowly as told, and let the link ask for more time."""
+        if self._pace:
+            time.sleep(self._pace / 1000000)
+        self._current.working()
 
 
 def main(arguments: "list[str]") -> None:
@@ -305,7 +307,7 @@ def main(arguments: "list[str]") -> None:
         print("card: nothing to plug into:", plugs, error, file=sys.stderr)
         sys.exit(1)
     try:
-        serve(links, chip, int(options.get("pace", "0")))
+        SocketLoop(links, chip, int(options.get("pace", "0"))).run()
     except (Ended, PowerCut):
         pass
     finally:

@@ -2,20 +2,14 @@
 """The card's main loop: what comes first when everything wants the one processor.
 
 First whatever came on a link, then the front (buttons, screen), then one piece of idle work, such as a
-signature coupon; and each only while nothing came. The emulator keeps the same order over sockets. This has
-never run on a board."""
-
-import time
+signature coupon; and each only while nothing came. The emulator runs it over sockets
+(chipcash_sim.card_process), a board over links that it asks (chipcash_board.polling)."""
 
 from chipcash_card import busy
-from chipcash_wire.compat import TYPE_CHECKING, ticks_diff, ticks_ms
+from chipcash_wire.compat import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from typing import Protocol
-
-    from chipcash_drivers.buttons import Buttons
-    from chipcash_drivers.ssd1306 import Display
-    from chipcash_panel.panel import Panel
 
     class Chores(Protocol):
         """What the card does besides answering."""
@@ -25,21 +19,6 @@ if TYPE_CHECKING:
 
         def idle(self) -> bool:
             """Do one piece of work that can wait; False when there is none left."""
-
-    class BoardLink(Protocol):
-        """A link whose medium is asked, and does not wait."""
-
-        def ready(self) -> bool:
-            """Whether something came that poll() will take."""
-
-        def poll(self) -> None:
-            """Take what came, and answer it; nothing where nothing came. OSError: the medium fails."""
-
-        def reset(self) -> None:
-            """Begin anew."""
-
-        def working(self) -> None:
-            """The card works on what came: ask for more time when it is due."""
 
 
 QUIET_MS = 20
@@ -101,95 +80,3 @@ class Loop:
         # A coupon takes a board tenths of a second, and no tap has them. What was begun of it is lost.
         if self._idling and self.wanted():
             raise Interrupted()
-
-
-class Front:
-    """A visual card's screen and buttons, as one: each press wakes a dark screen first.
-
-    A screen that fails stops nothing else: the panel draws again with the next tick, and takes no
-    confirmation of what it could not draw."""
-
-    def __init__(self, panel: "Panel", display: "Display", buttons: "Buttons") -> None:
-        self.panel = panel
-        self.display = display
-        self.buttons = buttons
-
-    def tick(self) -> None:
-        """Time passes: take the presses, draw what is new, go dark after a while."""
-        try:
-            for button in self.buttons.presses():
-                if not self.display.wake():
-                    self.panel.press(button)
-            self.panel.tick()
-            self.display.tick()
-        except OSError:
-            pass
-
-
-class BoardLoop(Loop):
-    """The loop of a board. applet: what has idle(); front: screen and buttons, on a card that has them."""
-
-    QUIET_MS = 100
-    """A reader takes its time between the commands of one tap, and a coupon would be in the way."""
-
-    def __init__(self, links: "list[BoardLink]", applet, front: "Front | None" = None) -> None:  # type: ignore[no-untyped-def]
-        Loop.__init__(self, self, TICK_MS, self.QUIET_MS)
-        self._links = links
-        self._applet = applet
-        self._front = front
-        self._current: "BoardLink | None" = None
-
-    def answer(self, wait_ms: int) -> bool:
-        """As Loop has it. Returns early, with False, when the holder is waiting for an answer to a press."""
-        start = ticks_ms()
-        while True:
-            found = False
-            for link in self._links:
-                found = self._poll(link) or found
-            if found:
-                return True
-            if self._front is not None:
-                self._front.buttons.poll()
-                if self._front.buttons.waiting:
-                    return False
-            if ticks_diff(ticks_ms(), start) >= wait_ms:
-                return False
-            time.sleep(0.001)
-
-    def _poll(self, link: "BoardLink") -> bool:
-        """Let one link answer; whether it had to."""
-        self._current = link
-        try:
-            found = link.ready()
-            link.poll()
-        except OSError:
-            found = False
-            link.reset()
-        self._current = None
-        return found
-
-    def wanted(self) -> bool:
-        """Whether a link has got something."""
-        for link in self._links:
-            try:
-                if link.ready():
-                    return True
-            except OSError:
-                pass  # poll() will see to it
-        return False
-
-    def working(self) -> None:
-        """Nobody's press is missed, and no reader gives up, while the card works."""
-        if self._front is not None:
-            self._front.buttons.poll()
-        if self._current is not None:
-            self._current.working()
-
-    def tick(self) -> None:
-        """Time passes for the front."""
-        if self._front is not None:
-            self._front.tick()
-
-    def idle(self) -> bool:
-        """One piece of the applet's idle work."""
-        return bool(self._applet.idle())

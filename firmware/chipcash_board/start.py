@@ -17,7 +17,7 @@ import os
 import sys
 import time
 
-from chipcash_board.loop import BoardLoop, Front
+from chipcash_board.polling import BoardLoop, Front
 from chipcash_card.applet import Applet
 from chipcash_drivers.buttons import Buttons
 from chipcash_links.link import Link
@@ -26,7 +26,7 @@ from chipcash_wire.compat import TYPE_CHECKING
 if TYPE_CHECKING:
     from typing import Any, Callable
 
-    from chipcash_board.loop import BoardLink
+    from chipcash_board.polling import BoardLink
     from chipcash_drivers.pn532 import Bus
     from chipcash_panel.panel import Panel
 

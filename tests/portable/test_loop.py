@@ -3,7 +3,8 @@
 
 from chips import Pin, Ssd1306
 
-from chipcash_board.loop import BoardLoop, Front, Interrupted, Loop
+from chipcash_board.loop import Interrupted, Loop
+from chipcash_board.polling import BoardLoop, Front
 from chipcash_card import busy
 from chipcash_drivers.buttons import DEBOUNCE_MS, TOGETHER_MS, Buttons
 from chipcash_drivers.ssd1306 import BLANK_MS, Display, I2c
