@@ -23,9 +23,13 @@ def make_card(
     *,
     link: Callable[[Connection], Connection] = lambda connection: connection,
     extended: bool = True,
+    money: int = 0,
     **risk: int,
 ) -> bytes:
-    """A personalised card in an image file; its key. risk: its limits, where they are not the usual."""
+    """A personalised card in an image file; its key.
+
+    money: fen of its one title, if it is to have one; risk: its limits, where they are not the usual.
+    """
     FileFlash(str(image)).close()
     with open_path(f"sim:{image}") as opened:
         card = Card(link(opened), extended=extended)
@@ -41,6 +45,8 @@ def make_card(
                 risk=net.risk(public, **risk),
             )
         )
+        if money:
+            card.put(net.title(public, amount=money, hi=money))
     return public
 
 

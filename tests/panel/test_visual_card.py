@@ -36,11 +36,7 @@ class World:
     def __init__(self, folder: Path, runtime: str) -> None:
         self.net = network("p256")
         image = folder / "a.img"
-        self.key = make_card(image, self.net, pin_free=20_000)
-        with open_path(f"sim:{image}") as connection:
-            card = Card(connection)
-            card.select()
-            card.put(self.net.title(self.key, amount=MONEY, hi=MONEY))
+        make_card(image, self.net, pin_free=20_000, money=MONEY)
         self.front = FrontPanel()
         self.field = places.make("nfc")
         self.card = emulator.Card(image, runtime, confirm_above=ABOVE)

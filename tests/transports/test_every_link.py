@@ -54,11 +54,7 @@ def net() -> Network:
 def card(tmp_path: Path, net: Network) -> Iterator[emulator.Card]:
     """A personalised card with money, out of any place."""
     image = tmp_path / "a.img"
-    public = make_card(image, net)
-    with open_path(f"sim:{image}") as opened:
-        loader = Card(opened)
-        loader.select()
-        loader.put(net.title(public, amount=HELD, hi=HELD))
+    make_card(image, net, money=HELD)
     made = emulator.Card(image, "cpython")
     yield made
     made.remove()

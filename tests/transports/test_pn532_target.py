@@ -44,11 +44,7 @@ def board(
 ) -> Iterator[Callable[..., emulator.Card]]:
     """A function that puts a personalised card with money into the field."""
     image = tmp_path / "a.img"
-    public = make_card(image, net)
-    with open_path(f"sim:{image}") as opened:
-        card = Card(opened)
-        card.select()
-        card.put(net.title(public, amount=HELD, hi=HELD))
+    make_card(image, net, money=HELD)
     made = []
 
     def put(runtime: str = "cpython", **options: Any) -> emulator.Card:

@@ -57,11 +57,7 @@ def net() -> Network:
 def card(tmp_path: Path, net: Network) -> Iterator[emulator.Card]:
     """A personalised card with 10000 fen, plugged in nowhere."""
     image = tmp_path / "a.img"
-    public = make_card(image, net)
-    with open_path(f"sim:{image}") as opened:
-        loader = Card(opened)
-        loader.select()
-        loader.put(net.title(public))
+    make_card(image, net, money=10_000)
     made = emulator.Card(image, "cpython")
     yield made
     made.remove()

@@ -22,11 +22,7 @@ from tests.cards import PIN, make_card
 def _card(folder: Path, net: Network, **options: int) -> emulator.Card:
     """A personalised card with 10000 fen."""
     image = folder / "a.img"
-    public = make_card(image, net)
-    with open_path(f"sim:{image}") as opened:
-        card = Card(opened)
-        card.select()
-        card.put(net.title(public))
+    make_card(image, net, money=10_000)
     return emulator.Card(image, "cpython", **options)  # type: ignore[arg-type]
 
 

@@ -33,11 +33,7 @@ def line() -> Iterator[PtyLine]:
 def _card(folder: Path, net: Network) -> emulator.Card:
     """A personalised card with 10000 fen."""
     image = folder / "a.img"
-    public = make_card(image, net)
-    with open_path(f"sim:{image}") as opened:
-        card = Card(opened)
-        card.select()
-        card.put(net.title(public))
+    make_card(image, net, money=10_000)
     return emulator.Card(image, "cpython")
 
 

@@ -22,11 +22,7 @@ def test_link_loss_at_every_frame(session: Session, tmp_path: Path) -> None:
     """Afterwards the same request brings the payment, which the card has made once."""
     net = Network()
     image = tmp_path / "a.img"
-    public = make_card(image, net)
-    with open_path(f"sim:{image}") as opened:
-        loader = Card(opened)
-        loader.select()
-        loader.put(net.title(public, amount=5000, hi=5000))
+    make_card(image, net, money=5000)
     card = emulator.Card(image, "cpython")
     with PtyLine() as line:
         card.plug_in(ccid=line.plug)
