@@ -15,9 +15,6 @@ _PORTABLE = Path(__file__).parent / "portable"
 _MODULES = sorted(file.stem for file in _PORTABLE.glob("test_*.py"))
 _VECTORS = Path(__file__).parents[1] / "protocols" / "vectors"
 _MAX_BYTES = 60_000
-_HEAPS = {"test_fuzz": "224k", "test_board_start": "224k"}
-"""More than a board's heap where the test itself holds much: three cards and all that is fired at them; the
-chips of a board."""
 
 
 def _run(module: str, scratch: Path, path: str = "") -> str:
@@ -30,8 +27,7 @@ def _run(module: str, scratch: Path, path: str = "") -> str:
                 compiled = (tests / file.name).with_suffix(".mpy")
                 runtime.compile_file(file.read_bytes(), file.name, compiled, None)
         folders = f"{tests}:{path}" if path else str(tests)
-        heap = _HEAPS.get(module, runtime.HEAP)
-        argv, environment = runtime.micropython_command("run", [module], heap, folders)
+        argv, environment = runtime.micropython_command("run", [module], path=folders)
     except runtime.RuntimeMissing as missing:
         pytest.skip(str(missing))
     done = subprocess.run(

@@ -10,6 +10,7 @@ from chipcash_wire import commands as c
 from chipcash_wire import tlv
 
 BANK = 8192
+_PIECE = 512
 """Bytes a bank: small, so that the journal moves often."""
 DAY = 86400
 PIN = b"123456"
@@ -71,7 +72,7 @@ class Material:
     def __init__(self, net, device):
         self.net = net
         self.device = device
-        self.lives = {"blank": (b"", b"")}
+        self.lives = {"blank": ([], [])}
         card = Victim(self, "blank")
         card.ok(SELECT)
         self.public = card.ok(c.command(c.INS_GENERATE_KEY_PAIR, net.suite.id))
@@ -125,8 +126,18 @@ class Material:
         ]
 
     def _banks(self):
-        """What is in the banks, without what is empty: there is little memory for several cards."""
-        return [self.device.read(bank, 0, BANK).rstrip(b"\xff") for bank in (0, 1)]
+        """What is in the banks, piece by piece and without what is empty: there is little memory for several
+        cards, and none of it in one place."""
+        banks = []
+        for bank in (0, 1):
+            pieces = []
+            for at in range(0, BANK, _PIECE):
+                piece = self.device.read(bank, at, _PIECE).rstrip(b"\xff")
+                if not piece:
+                    break
+                pieces.append(piece)
+            banks.append(pieces)
+        return banks
 
     def personalisation(self, public):
         """The STORE DATA command for a key."""
@@ -307,7 +318,10 @@ class Victim:
         self._flash = material.device
         for bank in (0, 1):
             self._flash.erase(bank)
-            self._flash.program(bank, 0, material.lives[life][bank])
+            at = 0
+            for piece in material.lives[life][bank]:
+                self._flash.program(bank, at, piece)
+                at += _PIECE
         self.seen = {}
         self.power()
         self.paid = self.state().cumulative
