@@ -8,6 +8,8 @@ chipcash.center.ledger.
 
 from dataclasses import dataclass
 
+from chipcash_panel.panel import CONFIRM_ABOVE
+
 
 @dataclass(frozen=True)
 class Form:
@@ -36,9 +38,7 @@ FORMS = {
             "battery",
             display=(128, 64),
             buttons=("confirm", "refuse"),
-            # The smallest amount of any tier that goes without a PIN: whatever needs the PIN is confirmed
-            # on the card's own screen too, so that no terminal gets a PIN for another amount than it showed.
-            confirm_above=10_000,
+            confirm_above=CONFIRM_ABOVE,
         ),
         Form("ic-card", ("nfc",), "field"),
         Form("esim", ("nfc", "at"), "host"),

@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from chipcash_drivers.pn532 import Bus
     from chipcash_panel.panel import Panel
 
-CONFIRM_ABOVE = 10_000
-"""Fen; the holder of a visual card confirms a payment of more: the smallest amount that goes without PIN."""
 SAFE_MS = 1500
 """A card whose USB is its link waits so long before it takes that over: Ctrl-C gets through till then."""
 
@@ -144,7 +142,7 @@ def make_loop(  # type: ignore[no-untyped-def]
     panel: "Panel | None" = None
     if "display" in config.PERIPHERALS[form]:
         from chipcash_drivers.ssd1306 import Display
-        from chipcash_panel.panel import Panel
+        from chipcash_panel.panel import CONFIRM_ABOVE, Panel
 
         display = Display(_display_bus(config, machine))
         panel = Panel(CONFIRM_ABOVE, display.show)

@@ -20,6 +20,10 @@ AGREED = 1
 DECLINED = 2
 """What consent() answers: the holder has not decided yet, agrees, refused."""
 
+CONFIRM_ABOVE = 10000
+"""Fen above which a card with buttons asks its holder: the least that any tier pays without a PIN. So
+whatever needs the PIN is confirmed on the card's own screen too, and no terminal gets a PIN for another
+amount than it showed."""
 GUARD_MS = 500
 """A confirmation so soon after the picture changed was not meant for it: people take longer to read."""
 REQUEST_MS = 60000

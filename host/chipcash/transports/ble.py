@@ -106,11 +106,11 @@ class BleConnection(BaseConnection):
 
 
 def open_card(name: str, *, wait: float = 0.0) -> BleConnection:
-    """Connect and pair with a card. name: the name that it advertises, or its address; empty for the first
-    card that is found. wait: seconds to wait for it.
+    """Connect and pair with a card. name: the name that it advertises, or its address; empty for the only
+    card that is near. wait: seconds to wait for it.
 
-    Raises NoReaderError (no Bluetooth, or switched off), NoCardError (not found, or connected with
-    another program), TransportError (pairing refused, bleak missing)."""
+    Raises NoReaderError (no Bluetooth, or switched off), NoCardError (not found, several and no name, or
+    connected with another program), TransportError (pairing refused, bleak missing)."""
     path = f"ble:{name}"
     _library()
     return _background.run(_open(name, path, time.monotonic() + wait))
