@@ -334,10 +334,11 @@ class Purse:
         if obj.header != self.header:  # type: ignore[attr-defined]
             raise Refused(c.SW_NETWORK)
 
-    def check_signed(self, obj: "o.Object", key: bytes) -> None:
-        """Whether besides it is signed under key (33 bytes). Raises Refused."""
+    def check_signed(self, obj: "o.Object", key: bytes, message: bytes = b"") -> None:
+        """Whether besides it is signed under key (33 bytes). message: what is signed, if obj has not all of
+        it. Raises Refused."""
         self.check_header(obj)
-        if not self._suite.verify(key, obj.message(), obj.signature):
+        if not self._suite.verify(key, message or obj.message(), obj.signature):
             raise Refused(c.SW_SIGNATURE)
 
     def _put_title(self, data: bytes) -> None:

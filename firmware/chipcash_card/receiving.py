@@ -12,6 +12,8 @@ from chipcash_wire import commands as c
 from chipcash_wire.compat import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from chipcash_card.purse import Purse
 
 
@@ -23,9 +25,7 @@ def put(data: bytes, purse: "Purse") -> None:
 
 def _payment(data: bytes, purse: "Purse") -> "dict[bytes, bytes | None]":
     """A payment to this card, verified as far as that can be done offline: what the journal has to store."""
-    found = o.Payment.decode(data)
-    claim = found.claim
-    certificate = found.certificate
+    claim, titles, certificate = o.Payment.parts(data)
     payer = certificate.subject
     purse.check_header(claim)
     if claim.payee != purse.public:
@@ -36,7 +36,8 @@ def _payment(data: bytes, purse: "Purse") -> "dict[bytes, bytes | None]":
         raise Refused(c.SW_EXPIRED)
     if claim.amount > (certificate.per_payment or 0):  # which only a card's certificate has
         raise Refused(c.SW_LIMIT_PAYMENT)
-    for item, title in zip(claim.inputs, found.titles):
+    for item, (start, stop) in zip(claim.inputs, titles):
+        title = o.Title.decode(data[start:stop])
         purse.check_signed(title, purse.center_key)
         if title.owner != payer or purse.hash(title.message()) != item.title_id:
             raise Refused(c.SW_SIGNATURE)
@@ -56,13 +57,18 @@ def _receipt(data: bytes, purse: "Purse") -> "dict[bytes, bytes | None]":
     """What became of received claims: they are no longer pending, and must not come again."""
     from chipcash_wire.receipts import Receipt
 
-    found = Receipt.decode(data)
-    purse.check_signed(found, purse.center_key)
+    ended: "list[bytes]" = []
+
+    def each(name: str, part: "Any") -> None:
+        # A copy with a broken signature is invalid; the id does not cover it, and the claim is still good.
+        if name == "results" and part.outcomes[0].state != o.INVALID:
+            ended.append(part.claim_id)
+
+    found = Receipt.decode(data, each)
+    purse.check_signed(found, purse.center_key, o.message_of(data))
     changes: "dict[bytes, bytes | None]" = {}
-    for result in found.results:
-        if result.outcomes[0].state == o.INVALID:
-            continue  # of a copy with a broken signature, which the id does not cover
-        for key in purse.received_keys(result.claim_id):
+    for claim_id in ended:
+        for key in purse.received_keys(claim_id):
             changes[key] = None
             changes[KEY_ENDED + key[1:22]] = b""
     if not changes:

@@ -102,10 +102,13 @@ def _rounds(words_, state_, constants_):  # type: ignore[no-untyped-def]
 def sm3(data: bytes) -> bytes:
     """The SM3 hash of data, 32 bytes."""
     n = len(data)
-    padded = bytes(data) + b"\x80" + bytes((55 - n) % 64) + (n * 8).to_bytes(8, "big")
+    whole = n - n % 64
+    # Only the end is copied: a card may have no room for a long message twice.
+    end = bytes(data[whole:]) + b"\x80" + bytes((55 - n) % 64) + (n * 8).to_bytes(8, "big")
     words = array("I", bytes(4 * 68))
     state = array("I", struct.unpack(">8I", _IV))
-    for offset in range(0, len(padded), 64):
-        _load(words, padded, offset)
-        _rounds(words, state, _T)
+    for part, size in (data, whole), (end, len(end)):
+        for offset in range(0, size, 64):
+            _load(words, part, offset)
+            _rounds(words, state, _T)
     return struct.pack(">8I", *state)

@@ -13,7 +13,7 @@ from chipcash_wire.compat import TYPE_CHECKING, dataclass_transform
 from chipcash_wire.tlv import WireError
 
 if TYPE_CHECKING:
-    from typing import Any, Self
+    from typing import Any, Callable, Self
 
 VERSION = 1
 SUITE_GM = 1
@@ -58,6 +58,8 @@ _UINT = 0  # size: most bits
 _BYTES = 1  # size: exact length, or (least, most)
 _KEY = 2  # compressed point, 33 bytes
 _OBJECT = 3  # an object, or a tuple of them
+
+_SIGNATURE_SIZE = 66  # with tag and length
 
 _FIELDS: "dict[str, tuple[int, int, Any]]" = {
     "header": (0x80, _BYTES, 6),
@@ -223,17 +225,27 @@ class Object:
         return type(self)(**values)
 
     @classmethod
-    def decode(cls, data: bytes) -> "Self":
-        """The object that these bytes are, no byte more. Raises WireError."""
+    def decode(cls, data: bytes, each: "Callable[[str, Any], None] | None" = None) -> "Self":
+        """The object that these bytes are, no byte more. Raises WireError.
+
+        each: called with name and value of every object of a field that may have several, which is then not
+        kept: a card has no room for all of them at once. The field is empty in the object.
+        """
         tag, start, end = tlv.header(data, 0)
         if tag != cls.TAG:
             raise WireError("not a " + cls.__name__)
         if end != len(data):
             raise WireError("bytes behind the object")
-        return cls._decode(data, start, end)
+        return cls._decode(data, start, end, each)
 
     @classmethod
-    def _decode(cls, data: bytes, at: int, end: int) -> "Self":
+    def _decode(
+        cls,
+        data: bytes,
+        at: int,
+        end: int,
+        each: "Callable[[str, Any], None] | None" = None,
+    ) -> "Self":
         values: "dict[str, Any]" = {}
         for name in cls.FIELDS:
             mark = name[-1]
@@ -241,15 +253,21 @@ class Object:
                 name = name[:-1]
                 inner, least, most = cls.MANY[name]
                 items: "list[Any]" = []
-                while at < end and len(items) < most:
+                count = 0
+                while at < end and count < most:
                     tag, start, stop = tlv.header(data, at)
                     if tag != inner.TAG:
                         break
                     if stop > end:
                         raise WireError("truncated")
-                    items.append(inner._decode(data, start, stop))
+                    item = inner._decode(data, start, stop)
+                    if each is None or mark == "=":
+                        items.append(item)
+                    else:
+                        each(name, item)
+                    count += 1
                     at = stop
-                if len(items) < least:
+                if count < least:
                     raise WireError("missing " + name)
                 values[name] = tuple(items) if mark == "*" else items[0]
                 continue
@@ -304,6 +322,13 @@ def _check_value(name: str, value: "Any") -> None:
             raise WireError("unknown version")
         if value[5] not in (SUITE_GM, SUITE_P256):
             raise WireError("unknown suite")
+
+
+def message_of(data: bytes) -> bytes:
+    """What is signed of a signed object, from its encoding, which must be known to be one: Object.message()
+    without making it anew."""
+    _, start, end = tlv.header(data, 0)
+    return data[: 1 if data[0] & 0x1F != 0x1F else 2] + data[start : end - _SIGNATURE_SIZE]
 
 
 def suite_of(obj: "Any") -> int:
@@ -436,13 +461,17 @@ class Payment(Object):
         if len(self.titles) != len(self.claim.inputs):
             raise WireError("one title for each interval")
         for item, title in zip(self.claim.inputs, self.titles):
-            if item.lo < title.lo or item.hi > title.hi:
-                raise WireError("interval exceeds its title")
+            self._check_title(item, title)
+
+    @staticmethod
+    def _check_title(item: Input, title: Title) -> None:
+        if item.lo < title.lo or item.hi > title.hi:
+            raise WireError("interval exceeds its title")
 
     @classmethod
     def join(cls, claim: bytes, titles: "list[bytes]", certificate: bytes) -> bytes:
         """A payment's encoding from those of its parts, which the caller knows to be valid and to fit."""
-        return tlv.encode(cls.TAG, claim + b"".join(titles) + certificate)
+        return tlv.encode(cls.TAG, claim, *titles, certificate)
 
     @classmethod
     def claim_of(cls, data: bytes) -> Claim:
@@ -451,6 +480,26 @@ class Payment(Object):
         if tag != cls.TAG:
             raise WireError("not a Payment")
         return Claim.decode(data[start : tlv.header(data, start)[2]])
+
+    @classmethod
+    def parts(cls, data: bytes) -> "tuple[Claim, list[tuple[int, int]], Certificate]":
+        """The claim of an encoded payment, where in data each of its titles is, and the certificate.
+
+        Takes and refuses what decode() does, but holds one title at a time: all of them are more than a card
+        has room for besides the payment's bytes. Raises WireError.
+        """
+        claim = cls.claim_of(data)
+        _, start, end = tlv.header(data, 0)
+        if end != len(data):
+            raise WireError("bytes behind the object")
+        at = tlv.header(data, start)[2]
+        titles = []
+        for item in claim.inputs:
+            stop = tlv.header(data, at)[2]
+            cls._check_title(item, Title.decode(data[at:stop]))
+            titles.append((at, stop))
+            at = stop
+        return claim, titles, Certificate.decode(data[at:end])
 
 
 class PayRequest(Object):

@@ -28,9 +28,14 @@ def decode_uint(data: bytes) -> int:
     return int.from_bytes(data, "big")
 
 
-def encode(tag: int, value: bytes) -> bytes:
-    """One TLV. tag: its one or two bytes as a number; value: at most 65535 bytes."""
-    n = len(value)
+def encode(tag: int, *parts: bytes) -> bytes:
+    """One TLV. tag: its one or two bytes as a number; parts: of the value, at most 65535 bytes.
+
+    Joined once: a card may lack the room for a long value twice.
+    """
+    n = 0
+    for part in parts:
+        n += len(part)
     if n < 0x80:
         length = bytes((n,))
     elif n < 0x100:
@@ -39,7 +44,7 @@ def encode(tag: int, value: bytes) -> bytes:
         length = bytes((0x82, n >> 8, n & 0xFF))
     else:
         raise WireError("value is too long")
-    return encode_uint(tag) + length + value
+    return b"".join((encode_uint(tag), length) + parts)
 
 
 def header(data: bytes, offset: int) -> tuple[int, int, int]:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from chipcash_wire import card_objects, commands, objects, tlv
 from chipcash_wire.status import status
 from chipcash_wire.tlv import WireError
-from tests.wire.strategies import OBJECTS, any_object
+from tests.wire.strategies import OBJECTS, any_object, of_class
 
 
 @given(st.integers(min_value=0, max_value=(1 << 63) - 1))
@@ -70,6 +70,53 @@ def test_what_decodes_is_canonical(obj: objects.Object, data: st.DataObject) -> 
     except WireError:
         return
     assert decoded.encode() == bytes(wire)
+
+
+def _mutated(data: st.DataObject, wire: bytes) -> bytes:
+    """wire, with as many bytes changed as there may be: none to three, and perhaps cut or extended."""
+    changed = bytearray(wire)
+    for _ in range(data.draw(st.integers(0, 3))):
+        changed[data.draw(st.integers(0, len(wire) - 1))] = data.draw(st.integers(0, 255))
+    return bytes(
+        changed[: data.draw(st.integers(0, len(wire)))] if data.draw(st.booleans()) else changed
+    )
+
+
+@given(of_class(objects.Payment), st.data())
+def test_a_payment_in_parts_is_the_payment(payment: objects.Payment, data: st.DataObject) -> None:
+    """Payment.parts takes and refuses what decode() does."""
+    wire = _mutated(data, payment.encode())
+    try:
+        whole = objects.Payment.decode(wire)
+    except WireError:
+        with pytest.raises(WireError):
+            objects.Payment.parts(wire)
+        return
+    claim, places, certificate = objects.Payment.parts(wire)
+    titles = tuple(objects.Title.decode(wire[start:stop]) for start, stop in places)
+    assert objects.Payment(claim=claim, titles=titles, certificate=certificate) == whole
+
+
+@given(of_class(objects.Receipt), st.data())
+def test_a_receipt_in_parts_is_the_receipt(receipt: objects.Receipt, data: st.DataObject) -> None:
+    """decode() that hands over each part takes and refuses what it does otherwise, and message_of() is
+    message()."""
+    wire = _mutated(data, receipt.encode())
+    parts: dict[str, list[object]] = {"results": [], "titles": []}
+
+    def each(name: str, part: object) -> None:
+        parts[name].append(part)
+
+    try:
+        whole = objects.Receipt.decode(wire)
+    except WireError:
+        with pytest.raises(WireError):
+            objects.Receipt.decode(wire, each)
+        return
+    assert objects.Receipt.decode(wire, each).digest == whole.digest
+    assert (tuple(parts["results"]), tuple(parts["titles"])) == (whole.results, whole.titles)
+    if whole.signature is not None:
+        assert card_objects.message_of(wire) == whole.message()
 
 
 @given(any_object(), st.data())

@@ -24,6 +24,7 @@ _E_TIMEOUT = 0x8010000A
 _E_UNKNOWN_READER = 0x80100009
 _E_SHARING_VIOLATION = 0x8010000B
 _E_NO_SMARTCARD = 0x8010000C
+_E_PROTO_MISMATCH = 0x8010000F
 _E_READER_UNAVAILABLE = 0x80100017
 _F_COMM_ERROR = 0x80100013
 _E_NO_SERVICE = 0x8010001D
@@ -249,6 +250,8 @@ def open_reader(name: str = "", *, wait: float = 0.0) -> PcscConnection:
                         context.release()
                         context = None
                     time.sleep(times().pcsc_restart_s)
+                elif failure.code == _E_PROTO_MISMATCH and left_ms:
+                    time.sleep(times().pcsc_poll_s)  # the card is there, and not yet powered up
                 elif failure.code not in _GONE or left_ms == 0:
                     raise _explain(failure.code, path) from None
     finally:
@@ -362,7 +365,7 @@ def _explain(code: int, path: str) -> TransportError:
             hint="Close it and try again; for GnuPG run: gpgconf --kill scdaemon",
             **facts,
         )
-    if code == _W_UNRESPONSIVE:
+    if code in (_W_UNRESPONSIVE, _E_PROTO_MISMATCH):
         return TransportError(
             "The card does not respond.",
             hint="Turn it over, clean its contacts, or hold it still on the reader.",
