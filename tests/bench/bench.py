@@ -15,6 +15,9 @@ Times are medians. What is compared takes turns within the run.
 | air.bytes.N-title | all bytes of command and response APDUs of one payment, the link's framing aside |
 | air.commands.N-title, air.apdus.N-title | without and with GET RESPONSE; .short: no extended APDU passes |
 | sign, sign-coupon, verify | one signature; cpython and micropython: the card's code, openssl: the host's |
+| board.BOARD.SUITE, .torn | computed: a tap on a board with a PN532; one that is torn and asked again |
+| board.BOARD.SUITE.air, .bus, .interpreter, .flash | what of it goes to that |
+| board.BOARD.SUITE.no-coupon, .424kbit | what it would be without a coupon; with a quicker reader and chip |
 | card.mpy | the applet and the protocol, compiled |
 | card.heap.N-title.SUITE | the smallest heap of 64-bit MicroPython in which a full card can pay |
 | center.settled.SUITE.batch-N | claims verified and settled durably, by deposits of N claims |
@@ -53,6 +56,7 @@ from chipcash_wire import commands as c
 from chipcash_wire import objects as o
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+from firmware import build
 from tests.builders import SUITES, Network
 from tests.cards import PIN, fill_card, make_card
 from tests.center.world import World
@@ -68,6 +72,7 @@ _BLE_INTERVALS_MS = (7.5, 30.0)
 _MAX_COMMANDS = 2
 _MAX_AIR_BYTES = 700
 _MAX_COUPON = 0.01
+_MAX_TAP_MS = {"pico2w": 200.0, "picow": 300.0}
 _MAX_MPY_BYTES = 60_000
 _MAX_HEAP_KB = 192
 
@@ -429,6 +434,22 @@ def measure_signing(report: Report, effort: Effort) -> None:
                 )
 
 
+def measure_boards(report: Report) -> None:
+    """What a tap is expected to take on the boards, and what makes it so: computed, see firmware/build.py."""
+    for suite in SUITES if _boards() else ():
+        measured = build.measure(suite)
+        for board, limit in _MAX_TAP_MS.items():
+            name = f"board.{board}.{suite}"
+            taps = build.taps(board, measured)
+            usual = taps["usual"]
+            report.add(name, usual["total"], "ms", at_most=limit)
+            report.add(f"{name}.torn", taps["torn"]["total"], "ms", at_most=2 * limit)
+            for part in ("air", "bus", "interpreter", "flash"):
+                report.add(f"{name}.{part}", usual[part], "ms", ratio_to=name)
+            for other in ("no-coupon", "424kbit"):
+                report.add(f"{name}.{other}", taps[other]["total"], "ms", ratio_to=name)
+
+
 def _pays(image: Path, request: o.PayRequest, heap_kb: int) -> bool:
     """Whether the card in a copy of the image makes this payment in such a heap."""
     copy = image.with_suffix(".copy")
@@ -564,6 +585,7 @@ def main(arguments: list[str] | None = None) -> int:
         measure_air(report, folder)
         measure_links(report, effort, folder)
         measure_signing(report, effort)
+        measure_boards(report)
         measure_card(report, effort, folder)
         measure_center(report, effort, folder)
     options.output.write_text(json.dumps(report.rows, indent=1, ensure_ascii=False) + "\n")

@@ -17,6 +17,7 @@ from tests.bench import bench
 _PATHS = ("tap.sim.inprocess", "tap.sim.micropython", "tap.pcsc.micropython")
 _AIR = ("air.bytes", "air.commands", "air.apdus")
 _CODE = ("cpython", "micropython", "openssl")
+_PARTS = ("", ".torn", ".no-coupon", ".424kbit", ".air", ".bus", ".interpreter", ".flash")
 _NAMES = {
     *(f"{path}.{suite}" for path in _PATHS for suite in ("gm", "p256")),
     *(f"{what}.{link}.{p}" for what in ("apdu", "pay") for link in places.NAMES for p in ("p50", "p95")),
@@ -26,6 +27,7 @@ _NAMES = {
     *(f"{what}.{n}-title{form}" for what in _AIR for n in (1, 3) for form in ("", ".short")),
     *(f"{what}.{x}.{suite}" for what in ("sign", "verify") for x in _CODE for suite in ("gm", "p256")),
     *(f"sign-coupon.{x}.{suite}" for x in _CODE[:2] for suite in ("gm", "p256")),
+    *(f"board.{x}.{suite}{part}" for x in ("picow", "pico2w") for suite in ("gm", "p256") for part in _PARTS),
     "card.mpy",
     *(f"card.heap.{n}-title.{suite}" for n in (1, 8) for suite in ("gm", "p256")),
     *(f"center.settled.{suite}.batch-{n}" for n in (1, 200) for suite in ("gm", "p256")),

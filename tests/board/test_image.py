@@ -90,9 +90,13 @@ def test_images_and_report(tmp_path: Path) -> None:
     for suite in ("gm", "p256"):
         assert report["heap"][suite]["rest"] > report["heap"][suite]["payment"] > 0
         for board in build.PROCESSORS:
-            parts = dict(report["tap"][board][suite])
-            total = parts.pop("total")
-            assert min(parts.values()) > 0 and abs(sum(parts.values()) - total) < 0.5
+            taps = report["tap"][board][suite]
+            for parts in taps.values():
+                assert abs(sum(parts.values()) - 2 * parts["total"]) < 0.5
+            totals = {name: parts["total"] for name, parts in taps.items()}
+            assert totals["424kbit"] < totals["212kbit"] < totals["usual"] < totals["torn"]
+            assert totals["torn"] < 2 * totals["usual"]  # the second is answered out of the log
+            assert taps["no-coupon"]["crypto"] > totals["usual"] > taps["usual"]["crypto"] == 0
     (boards / "picow.py").unlink()
     done = subprocess.run(
         [*program, f"--boards={boards}"], capture_output=True, text=True, timeout=120
