@@ -10,6 +10,7 @@ A configuration is a module of constants, or anything else with these attributes
 | ..._INSTANCE, ..._HZ, ..._ADDRESS | of that bus, as MicroPython numbers them; address by I2C only |
 | ..._SDA, ..._SCL; ..._SCK, ..._MOSI, ..._MISO, ..._SS; ..._TX, ..._RX; DISPLAY_DC | GPIO numbers |
 | BUTTONS_CONFIRM, BUTTONS_REFUSE | GPIO numbers; pressed is low |
+| ELEMENT_SDA, ELEMENT_SCL | GPIO numbers of a bus of its own; if nobody answers, new keys are made in flash |
 
 Of the links there are nfc (a PN532) and serial (USB-CDC) so far; the others of a form are left out."""
 
@@ -19,6 +20,7 @@ import time
 
 from chipcash_board.polling import BoardLoop, Front
 from chipcash_card.applet import Applet
+from chipcash_card.keys import KeyStore
 from chipcash_drivers.buttons import Buttons
 from chipcash_links.link import Link
 from chipcash_wire.compat import TYPE_CHECKING
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from typing import Any, Callable
 
     from chipcash_board.polling import BoardLink
+    from chipcash_card.keys import Element
     from chipcash_drivers.pn532 import Bus
     from chipcash_panel.panel import Panel
 
@@ -137,7 +140,8 @@ def make_loop(  # type: ignore[no-untyped-def]
     serial: "Stdio | None" = None,
 ) -> BoardLoop:
     """The loop of a card, ready to run. device: the journal's, see there; machine: MicroPython's module;
-    serial: the port of the link of that name. Raises OSError if the device cannot be read."""
+    serial: the port of the link of that name. Raises OSError if the device cannot be read, or the card's key
+    not be used."""
     front = None
     panel: "Panel | None" = None
     if "display" in config.PERIPHERALS[form]:
@@ -147,7 +151,8 @@ def make_loop(  # type: ignore[no-untyped-def]
         display = Display(_display_bus(config, machine))
         panel = Panel(CONFIRM_ABOVE, display.show)
         front = Front(panel, display, _buttons(config, machine))
-    applet = Applet(device, random, panel)
+    keys = KeyStore(machine.unique_id(), _element(config, form, machine))
+    applet = Applet(device, random, panel, keys)
     links: "list[BoardLink]" = []
     if "nfc" in config.LINKS[form]:
         links.append(Nfc(applet, _pn532_bus(config, machine), random))
@@ -177,6 +182,18 @@ def start(config: "Any", form: str) -> None:
         time.sleep(SAFE_MS / 1000)
         serial = Stdio()
     make_loop(config, form, board_flash(sys.platform), os.urandom, machine, serial).run()
+
+
+def _element(config: "Any", form: str, machine: "Any") -> "Element | None":
+    """The secure element, if the form has one and it is there."""
+    if "element" not in config.PERIPHERALS[form]:
+        return None
+    from chipcash_drivers.atecc608 import HZ, Atecc608
+
+    pin = machine.Pin
+    i2c = machine.SoftI2C(scl=pin(config.ELEMENT_SCL), sda=pin(config.ELEMENT_SDA), freq=HZ)
+    element = Atecc608(i2c)
+    return element if element.present() else None
 
 
 def _buttons(config: "Any", machine: "Any") -> Buttons:

@@ -10,8 +10,8 @@ LINKS = {
     "usb-reader": ("ccid", "serial"),
 }
 PERIPHERALS = {
-    "visual-bluetooth": ("pn532", "display", "buttons", "battery"),
-    "ic-card": ("pn532",),
+    "visual-bluetooth": ("pn532", "display", "buttons", "battery", "element"),
+    "ic-card": ("pn532", "element"),
     "usb-reader": ("led", "buzzer"),
 }
 
@@ -33,6 +33,10 @@ DISPLAY_HZ = 400000
 DISPLAY_ADDRESS = 60
 DISPLAY_SDA = 8
 DISPLAY_SCL = 9
+
+ELEMENT_PART = "atecc608"
+ELEMENT_SDA = 17
+ELEMENT_SCL = 18
 
 BUTTONS_PART = "two-buttons"
 BUTTONS_CONFIRM = 15

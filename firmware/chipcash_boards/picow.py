@@ -10,8 +10,8 @@ LINKS = {
     "usb-reader": ("ccid", "serial"),
 }
 PERIPHERALS = {
-    "visual-bluetooth": ("pn532", "display", "buttons", "battery"),
-    "ic-card": ("pn532",),
+    "visual-bluetooth": ("pn532", "display", "buttons", "battery", "element"),
+    "ic-card": ("pn532", "element"),
     "usb-reader": ("led", "buzzer"),
 }
 
@@ -32,6 +32,10 @@ DISPLAY_HZ = 400000
 DISPLAY_ADDRESS = 60
 DISPLAY_SDA = 10
 DISPLAY_SCL = 11
+
+ELEMENT_PART = "atecc608"
+ELEMENT_SDA = 2
+ELEMENT_SCL = 3
 
 BUTTONS_PART = "two-buttons"
 BUTTONS_CONFIRM = 14

@@ -6,6 +6,7 @@ Commands come through its sessions, one for each interface: chipcash_card.sessio
 
 from chipcash_card.holder import Holder
 from chipcash_card.journal import Journal
+from chipcash_card.keys import KeyStore
 from chipcash_card.pin import KEY_PIN, Pin
 from chipcash_card.purse import (
     KEY_ANCHORS,
@@ -18,7 +19,7 @@ from chipcash_card.purse import (
     State,
 )
 from chipcash_card.session import Session
-from chipcash_card.suites import Signer, generate_private, suite
+from chipcash_card.suites import suite
 from chipcash_wire import card_objects as o
 from chipcash_wire import commands as c
 from chipcash_wire.compat import INTERPRETER, TYPE_CHECKING, collect_garbage, keep_heap_whole
@@ -26,6 +27,7 @@ from chipcash_wire.compat import INTERPRETER, TYPE_CHECKING, collect_garbage, ke
 if TYPE_CHECKING:
     from typing import Callable
 
+    from chipcash_card.suites import Signer
     from chipcash_panel.panel import Panel
     from chipcash_wire.channel import Channel
 
@@ -42,14 +44,19 @@ class Applet:
     """The card application over one store, from power on to power off.
 
     device: the flash behind the journal; random(n): n bytes from the hardware or system generator; panel:
-    screen and buttons, on a card that has them.
+    screen and buttons, on a card that has them; keys: where its private key is, by default in that flash.
     purse and pin are there once the card is personalised. broken: memory and journal may disagree; nothing
-    but a new power on helps. Raises OSError if the device cannot be read."""
+    but a new power on helps. Raises OSError if the device cannot be read, or the card's key not be used."""
 
     def __init__(  # type: ignore[no-untyped-def]
-        self, device, random: "Callable[[int], bytes]", panel: "Panel | None" = None
+        self,
+        device,
+        random: "Callable[[int], bytes]",
+        panel: "Panel | None" = None,
+        keys: "KeyStore | None" = None,
     ) -> None:
         keep_heap_whole()
+        self._keys = keys or KeyStore(b"")
         self.random = random
         self.panel = panel
         self.purse: "Purse | None" = None
@@ -75,8 +82,8 @@ class Applet:
 
     def _load(self) -> None:
         key = suite(self._state.suite)
-        private = self._journal.get(KEY_PRIVATE) or b""
-        self._signer = Signer(key, private, self._state.boots, self.random)
+        kept = self._journal.get(KEY_PRIVATE) or b""
+        self._signer = self._keys.signer(key, kept, self._state.boots, self.random)
         if self._state.lifecycle == o.LIFE_PERSONALISED:
             self.purse = Purse(self._journal, self._state, self._signer)
             self.pin = Pin(self._journal, key)
@@ -181,12 +188,12 @@ class Applet:
         if p1p2 & 0xFF or p1p2 >> 8 not in (o.SUITE_GM, o.SUITE_P256):
             raise Refused(c.SW_P1P2)
         key = suite(p1p2 >> 8)
-        private = generate_private(key, self.random)
+        kept = self._keys.generate(key, self.random)
         state = State(self._state.encode())
         state.lifecycle = o.LIFE_KEYED
         state.suite = key.id
         state.boots += 1
-        self._journal.commit({KEY_PRIVATE: private, KEY_STATE: state.encode()})
+        self._journal.commit({KEY_PRIVATE: kept, KEY_STATE: state.encode()})
         self._state = state
         self._load()
         return self._signer.public  # type: ignore[union-attr]

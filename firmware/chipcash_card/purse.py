@@ -101,7 +101,8 @@ class _Slot:
 
 
 class Purse:
-    """The money of a personalised card, read from the journal at power on. signer: its key."""
+    """The money of a personalised card, read from the journal at power on. signer: its key. Raises OSError if
+    that is not the certified one: this is another chip's flash, or another's secure element."""
 
     def __init__(self, journal: "Journal", state: State, signer: "Signer") -> None:
         self._journal = journal
@@ -114,6 +115,8 @@ class Purse:
         self.center_key = anchors[:33]
         self.certification_key = anchors[33:66]
         self._read_certificate()
+        if self._certificate.subject != self.public:
+            raise OSError("the card's key is not the certified one")
         self._risk = o.RiskParameters.decode(journal.get(KEY_RISK) or b"")
         self._slots: "list[_Slot]" = []
         for key in journal.keys(KEY_TITLE):

@@ -235,6 +235,15 @@ class Machine:
         assert baudrate == 115200 and tx != rx
         return self.wired[(instance, None)]
 
+    def unique_id(self):
+        """Of the chip."""
+        return b"\x01\x02\x03\x04"
+
+    def SoftI2C(self, scl, sda, freq):
+        """A bus on any pins, with the one chip on it."""
+        assert scl != sda and freq <= 100000
+        return self.wired[("soft", scl)]
+
     def I2C(self, instance, scl, sda, freq):
         """A bus, with all its chips."""
         assert scl != sda and freq <= 400000
@@ -272,53 +281,3 @@ class Bus:
         if address not in self.chips:
             raise OSError(19)
         self.chips[address].writevto(address, parts)
-
-
-class Pn532:
-    """The chip's end of its UART, as far as a reader that finds the card at once and sends it these commands.
-
-    What it is told is answered by the user manual's rules, whole frames each. answers: what the card said.
-    mute: as many commands are not acknowledged, as while the chip wakes."""
-
-    def __init__(self, commands, mute=0):
-        self.commands = list(commands)
-        self.answers = []
-        self.mute = mute
-        self._waiting = b""
-
-    def any(self):
-        """Bytes to be read."""
-        return len(self._waiting)
-
-    def read(self, size):
-        """So many of them."""
-        data = self._waiting[:size]
-        self._waiting = self._waiting[size:]
-        return data
-
-    def write(self, frame):
-        """A frame from the card; preambles and acknowledgements are taken in silence."""
-        if frame[:3] != b"\x00\x00\xff" or frame[3:5] == b"\x00\xff":
-            return
-        long = frame[3:5] == b"\xff\xff"
-        assert long or (frame[3] + frame[4]) & 0xFF == 0
-        body = frame[8 if long else 5 : -1]
-        assert sum(body) & 0xFF == 0 and body[0] == 0xD4
-        code, data = body[1], body[2:-1]
-        if self.mute:
-            self.mute -= 1
-            return
-        self._waiting += b"\x00\x00\xff\x00\xff\x00"
-        reply = {0x14: b"", 0x12: b"", 0x8C: b"\x08\xe0\x80", 0x8A: b"\x01\x00", 0x8E: b"\x00"}.get(
-            code
-        )
-        if code == 0x8E:
-            self.answers.append(data)
-        elif code == 0x86:
-            if not self.commands:
-                return  # the reader has no more, and stays
-            reply = b"\x00" + self.commands.pop(0)
-        assert reply is not None, "%02x" % code
-        body = bytes((0xD5, code + 1)) + reply
-        self._waiting += b"\x00\x00\xff" + bytes((len(body), -len(body) & 0xFF)) + body
-        self._waiting += bytes((-sum(body) & 0xFF, 0))

@@ -3,11 +3,11 @@
 
 import os
 
-from chips import Machine, NorFlash, Pin, Pn532, Ssd1306
+from chips import Machine, NorFlash, Pin, Ssd1306
+from loops import until
 
 from chipcash_board.flash import BLOCK, BlockFlash
-from chipcash_board.start import Peeked, make_loop
-from chipcash_card import busy
+from chipcash_board.start import make_loop
 from chipcash_drivers.ssd1306 import ADDRESS
 from chipcash_links.serial import COMMAND, REPLY, Reader, frame
 from chipcash_wire import card_objects as o
@@ -17,12 +17,8 @@ from chipcash_wire import commands as c
 class Config:
     """A board with a screen and two buttons."""
 
-    LINKS = {"visual": ("serial", "ble"), "plain": ("serial",), "contactless": ("nfc",)}
-    PERIPHERALS = {"visual": ("display", "buttons"), "plain": (), "contactless": ("pn532",)}
-    PN532_BUS = "uart"
-    PN532_INSTANCE = 0
-    PN532_TX = 0
-    PN532_RX = 1
+    LINKS = {"visual": ("serial", "ble"), "plain": ("serial",)}
+    PERIPHERALS = {"visual": ("display", "buttons"), "plain": ()}
     DISPLAY_BUS = "i2c"
     DISPLAY_INSTANCE = 1
     DISPLAY_HZ = 400000
@@ -31,10 +27,6 @@ class Config:
     DISPLAY_SCL = 11
     BUTTONS_CONFIRM = 14
     BUTTONS_REFUSE = 15
-
-
-class End(Exception):
-    """The test has seen enough."""
 
 
 class Port:
@@ -60,22 +52,6 @@ class Port:
     def send(self, data):
         """What the card says."""
         self.replies += [body for kind, _, body in Reader().feed(data) if kind == REPLY]
-
-
-def until(loop, done):
-    """Let it run until this is so, and it is at rest."""
-    tick = loop.tick
-
-    def ticked():
-        tick()
-        if done():
-            raise End()
-
-    loop.tick = ticked
-    try:
-        loop.run()
-    except End:
-        busy.attend(None)
 
 
 def run(form, device, commands, chip=None):
@@ -113,33 +89,3 @@ def test_a_screen_that_is_missing_stops_nothing():
     device = BlockFlash(NorFlash(4), 0, 2 * BLOCK)
     answers = run("visual", device, [SELECT, SELECT])
     assert [answer[-2:] for answer in answers] == [b"\x90\x00"] * 2
-
-
-def answered(chip, count):
-    """Power on with this contactless chip, until it has got so many answers; these."""
-    device = BlockFlash(NorFlash(4), 0, 2 * BLOCK)
-    loop = make_loop(Config, "contactless", device, os.urandom, Machine({(0, None): chip}, {}))
-    until(loop, lambda: len(chip.answers) == count)
-    return chip.answers
-
-
-def test_a_tap_through_the_contactless_chip():
-    """Also when the chip was asleep and missed the first of its commands."""
-    for mute in (0, 2):
-        answers = answered(Pn532([SELECT, c.command(c.INS_GET_DATA, c.DATA_INFO)], mute), 2)
-        assert [answer[-2:] for answer in answers] == [b"\x90\x00"] * 2
-        assert o.CardInfo.decode(answers[1][:-2]).lifecycle == o.LIFE_BLANK
-
-
-class Absent:
-    """A bus on which nobody answers."""
-
-    def read(self):
-        """Nobody."""
-        raise OSError(5)
-
-
-def test_a_contactless_chip_that_is_missing_is_one_that_says_nothing():
-    """So that its driver goes on trying to set it up."""
-    bus = Peeked(Absent())
-    assert not bus.ready() and bus.read() == b""
