@@ -104,8 +104,9 @@ class Journal:
         bank = 1 - old
         sequence = self._sequence + 1
         self._device.erase(bank)
-        self._index = {}
         self._end = _HEADER
+        # Place by place in the same index: a second one would lie scattered all over the heap. An error
+        # leaves it half changed, and whoever gets one reads the journal anew.
         for key in index:
             offset, n = index[key]
             self._append(bank, sequence, {key: self._device.read(old, offset, n)})

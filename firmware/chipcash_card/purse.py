@@ -258,6 +258,7 @@ class Purse:
         )
         claim = claim.signed(self._signer.sign(claim.message()))
         payment = o.Payment.join(claim.encode(), titles, self.certificate)
+        del titles  # as long as the payment, which is soon to be copied into the answer
         changes[KEY_STATE] = state.encode()
         oldest = self._log_key(state.counter)
         if oldest is not None:

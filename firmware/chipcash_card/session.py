@@ -66,7 +66,12 @@ class Session:
         self._sealed: "_Scope | None" = None
         self._chain = b""
         self._chain_head = b""
-        self._rest = b""
+        self._keep(b"", 0)
+
+    def _keep(self, reply: bytes, sent: int) -> None:
+        """Have GET RESPONSE find what was not sent of a reply, which is kept whole: a copy takes room."""
+        self._reply = reply
+        self._sent = sent
 
     def process(self, apdu: bytes) -> bytes:
         """Answer one command APDU."""
@@ -90,8 +95,9 @@ class Session:
             return _sw(c.SW_INTERNAL)
 
     def _process(self, apdu: bytes) -> bytes:
-        rest = self._rest
-        self._rest = b""
+        reply = self._reply
+        sent = self._sent
+        self._keep(b"", 0)
         cla, ins, p1, p2, data, le = c.parse(apdu)
         if cla & 0x6F:
             self._chain = self._chain_head = b""
@@ -113,15 +119,20 @@ class Session:
         self._chain = self._chain_head = b""
         if ins == c.INS_GET_RESPONSE and cla in (c.CLA_ISO, c.CLA_PROPRIETARY):
             # Some host stacks ask for the rest of a reply with the CLA of its command.
-            if not rest:
+            if not reply:
                 raise Refused(c.SW_CONDITIONS)
-            reply = rest
         else:
+            reply = b""  # what was kept of the one before
             reply = self._command(self._clear, head[0], ins, p1 << 8 | p2, data)
-        if len(reply) <= le:
-            return reply + _sw(c.SW_OK)
-        self._rest = reply[le:]
-        return reply[:le] + _sw(c.SW_MORE | (min(len(self._rest), 256) & 0xFF))
+            sent = 0
+            if len(reply) <= le:
+                return reply + _sw(c.SW_OK)
+        end = sent + le
+        left = len(reply) - end
+        if left <= 0:
+            return reply[sent:] + _sw(c.SW_OK)
+        self._keep(reply, end)
+        return reply[sent:end] + _sw(c.SW_MORE | (min(left, 256) & 0xFF))
 
     def _command(self, scope: _Scope, cla: int, ins: int, p1p2: int, data: bytes) -> bytes:
         if ins not in c.INSTRUCTIONS:
