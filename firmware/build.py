@@ -158,6 +158,22 @@ def measure(suite: str) -> dict[str, int]:
     return found
 
 
+def measure_commands(suite: str) -> dict[str, int]:
+    """What each command takes of the heap of an emulated card at its peak: see tests/portable/heap.py."""
+    from chipcash_wire import card_objects as o
+
+    with tempfile.TemporaryDirectory() as scratch:
+        for name in ("network", "heap"):
+            source = (ROOT / "tests" / "portable" / f"{name}.py").read_bytes()
+            runtime.compile_file(source, f"{name}.py", Path(scratch, f"{name}.mpy"), None)
+        suite_id = o.SUITE_GM if suite == "gm" else o.SUITE_P256
+        argv, environment = runtime.micropython_command("heap", [str(suite_id)], path=scratch)
+        environment["CHIPCASH_SCRATCH"] = scratch
+        done = subprocess.run(argv, env=environment, capture_output=True, check=True, text=True)
+    found: dict[str, int] = json.loads(done.stdout)
+    return dict(sorted(found.items()))
+
+
 def tap(
     board: str,
     measured: dict[str, int],
@@ -202,8 +218,13 @@ def taps(board: str, measured: dict[str, int]) -> dict[str, dict[str, float]]:
     }
 
 
-def report(images: list[dict[str, Any]], measured: dict[str, dict[str, int]]) -> dict[str, Any]:
-    """What the images take, and what a payment is expected to; measured: by suite, empty to leave it out."""
+def report(
+    images: list[dict[str, Any]],
+    measured: dict[str, dict[str, int]],
+    commands: dict[str, dict[str, int]],
+) -> dict[str, Any]:
+    """What the images take, and what a payment is expected to; measured and commands: by suite, empty to
+    leave them out."""
     found: dict[str, Any] = {
         "images": [
             {name: image[name] for name in ("board", "form", "arch", "bytes")} for image in images
@@ -218,6 +239,12 @@ def report(images: list[dict[str, Any]], measured: dict[str, dict[str, int]]) ->
                 suite: {"rest": each["rest"], "payment": each["payment"]}
                 for suite, each in measured.items()
             },
+        }
+        found["commands"] = {
+            "what": "bytes of heap that a command takes at its peak besides what is in use before it, "
+            f"measured under MicroPython unix, 64-bit, with a heap of {runtime.HEAP}; what it imports "
+            "for the first time is in it",
+            **commands,
         }
         found["tap"] = {
             "what": "milliseconds, computed and never measured: see tap() in build.py",
@@ -244,11 +271,13 @@ def main() -> int:
             exec(compile(source, board, "exec"), constants)
             for form in constants["LINKS"]:
                 images.append(build(board, source, form, options.output / f"{board}-{form}"))
-        measured = {} if options.no_measure else {suite: measure(suite) for suite in ("gm", "p256")}
+        suites = () if options.no_measure else ("gm", "p256")
+        measured = {suite: measure(suite) for suite in suites}
+        commands = {suite: measure_commands(suite) for suite in suites}
     except (OSError, runtime.RuntimeMissing) as error:
         print(f"The images could not be built: {error}", file=sys.stderr)
         return 1
-    found = report(images, measured)
+    found = report(images, measured, commands)
     (options.output / "report.json").write_text(json.dumps(found, indent=1) + "\n")
     for image in found["images"]:
         print(f"{image['board']}, {image['form']}: {image['bytes']} bytes ({image['arch']})")
@@ -258,6 +287,9 @@ def main() -> int:
                 f"{suite} {each['usual']['total']:.0f} ms" for suite, each in found_taps.items()
             )
             print(f"{board}: a tap is expected to take {expected} (computed)")
+    for suite, each in commands.items():
+        name = max(each, key=each.__getitem__)
+        print(f"{suite}: of the heap, {name} takes most: {each[name]} bytes")
     print(f"In {options.output}; report.json says more. Nothing of this has been on a board.")
     return 0
 

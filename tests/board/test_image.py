@@ -18,6 +18,10 @@ ROOT = Path(__file__).parents[2]
 CONFIG = """LINKS = {"card": ("nfc",), "reader": ("serial",)}
 PERIPHERALS = {"card": ("pn532",), "reader": ()}
 """
+_COMMAND = 12_000
+"""Bytes of heap that no command takes more of,"""
+_LONGEST = 18_000
+"""but for what eight titles are received with, which no tap waits for."""
 
 
 @pytest.fixture(autouse=True)
@@ -89,6 +93,13 @@ def test_images_and_report(tmp_path: Path) -> None:
         assert json.loads((folder / "manifest.json").read_text())["bytes"] == image["bytes"]
     for suite in ("gm", "p256"):
         assert report["heap"][suite]["rest"] > report["heap"][suite]["payment"] > 0
+        commands = report["commands"][suite]
+        payment = commands["PAY, eight titles"]
+        # At its peak it holds its titles and what is made of them, of some 1,900 bytes each.
+        assert 2 * 1900 < payment < _COMMAND, commands
+        for command, most in commands.items():
+            received = command.startswith("PUT DATA, ") and command.endswith(" of eight titles")
+            assert 0 < most < (_LONGEST if received else _COMMAND), (command, most)
         for board in build.PROCESSORS:
             taps = report["tap"][board][suite]
             for parts in taps.values():
