@@ -124,9 +124,9 @@ class Ssd1306:
         """I2C: a control byte, then commands or data."""
         if self.gone or address != self.address:
             raise OSError(19)  # ENODEV: nobody acknowledges
-        data = b"".join([bytes(part) for part in parts])
-        assert data[0] in (0x00, 0x40)
-        self._take(data[0] == 0x40, data[1:])
+        control, data = parts
+        assert control in (b"\x00", b"\x40")
+        self._take(control == b"\x40", data)  # not copied: a picture is a kilobyte
 
     def dc(self, value):
         """SPI: whether data follow, or commands."""
