@@ -12,7 +12,9 @@ A configuration is a module of constants, or anything else with these attributes
 | BUTTONS_CONFIRM, BUTTONS_REFUSE | GPIO numbers; pressed is low |
 | ELEMENT_SDA, ELEMENT_SCL | GPIO numbers of a bus of its own; if nobody answers, new keys are made in flash |
 
-Of the links there are nfc (a PN532) and serial (USB-CDC) so far; the others of a form are left out."""
+Of the links there are nfc (a PN532), ccid (USB) and serial (USB-CDC) so far; the others of a form are left
+out. Where a form has both ccid and serial, MicroPython's serial line stays beside the reader, for that link;
+with ccid alone the reader is all that USB shows, and no prompt is reached over it once the card runs."""
 
 import os
 import sys
@@ -156,6 +158,12 @@ def make_loop(  # type: ignore[no-untyped-def]
     links: "list[BoardLink]" = []
     if "nfc" in config.LINKS[form]:
         links.append(Nfc(applet, _pn532_bus(config, machine), random))
+    if "ccid" in config.LINKS[form]:
+        from chipcash_drivers.usb_ccid import UsbCcid
+        from chipcash_links.ccid import ATR_T1
+
+        console = "serial" in config.LINKS[form]
+        links.append(UsbCcid(applet.session(), machine.USBDevice(), ATR_T1, console))
     if serial is not None:
         from chipcash_links.serial import Serial
 
@@ -178,8 +186,9 @@ def start(config: "Any", form: str) -> None:
         print("chipcash: safe mode, since a button is held")
         return
     serial = None
-    if "serial" in config.LINKS[form]:
+    if "serial" in config.LINKS[form] or "ccid" in config.LINKS[form]:
         time.sleep(SAFE_MS / 1000)
+    if "serial" in config.LINKS[form]:
         serial = Stdio()
     make_loop(config, form, board_flash(sys.platform), os.urandom, machine, serial).run()
 
