@@ -2,15 +2,16 @@
 """MicroPython's machine.USBDevice, and a host at its other end, by what both document. Portable.
 
 Where MicroPython's documentation of USBDevice and its code differ, this is as the code: a transfer that
-succeeded has result 0, and one that is submitted where another is under way raises EBUSY. What TinyUSB answers
-by itself (descriptors, configuration) is answered here. The host is a program that waits: whatever it waits for,
-turn() lets the board go on. What of it begins with usb_ or is called by the board is USBDevice's."""
+succeeded has result 0, and one that is submitted where another is under way raises EBUSY. What TinyUSB
+answers by itself (descriptors, configuration) is answered here. While the host waits for something, turn()
+lets the board go on."""
 
 import struct
 
+from chipcash_links import t1
+
 EINVAL = 22
 EBUSY = 16
-PACKET = 64
 
 
 class Builtin:
@@ -21,7 +22,7 @@ class Builtin:
         self.ep_max = ep_max
         self.str_max = str_max
         self.desc_cfg = desc_cfg
-        # A Raspberry Pi board's: USB 2.0, vendor 2E8A, product 0005.
+        # As of a Raspberry Pi board: USB 2.0, vendor 2E8A, product 0005.
         self.desc_dev = struct.pack(
             "<BBHBBBBHHHBBBB", 18, 1, 0x200, 0xEF, 2, 1, 64, 0x2E8A, 5, 0x100, 1, 2, 3, 1
         )
@@ -178,7 +179,8 @@ class UsbDevice:
                 self._end(endpoint)
 
     def read(self, endpoint, most=4096):
-        """A bulk or interrupt transfer from the device: it ends by a packet that is not full, or with most."""
+        """A bulk or interrupt transfer from the device: it ends by a packet that is not full, or with most
+        bytes."""
         size = self._sizes[endpoint]
         data = b""
         while len(data) < most:
@@ -204,3 +206,80 @@ class UsbDevice:
         """A transfer is complete."""
         done = self._transfers.pop(endpoint)[1]
         self._config[6](endpoint, 0, done)
+
+
+def message(kind, data=b"", seq=0, special=b"\x00\x00\x00"):
+    """A CCID message to slot 0."""
+    return bytes((kind,)) + len(data).to_bytes(4, "little") + bytes((0, seq)) + special + data
+
+
+class Host:
+    """A driver for the one interface of class 0B that it finds, wherever its endpoints are."""
+
+    def __init__(self, usb):
+        self.usb = usb
+        usb.enumerate()
+        number = None
+        for each in descriptors(usb.get_descriptor(2)):
+            if each[1] == 4:
+                number = each[2] if each[5] == 0x0B else None
+            if number is not None:
+                self.interface = number
+                if each[1] == 5 and each[3] == 3:
+                    self.interrupt = each[2]
+                elif each[1] == 5 and each[2] & 0x80:
+                    self.bulk_in = each[2]
+                elif each[1] == 5:
+                    self.bulk_out = each[2]
+        self.seq = 0
+        self.extended = 0
+        self.number = 0
+
+    def send(self, kind, data=b"", empty=False):
+        """Send a message."""
+        self.seq = self.seq + 1 & 0xFF
+        self.usb.write(self.bulk_out, message(kind, data, self.seq), empty)
+
+    def receive(self):
+        """The answer: kind, status, error, data."""
+        while True:
+            said = self.usb.read(self.bulk_in)
+            assert said[5:7] == bytes((0, self.seq)) and len(said) <= 271
+            assert int.from_bytes(said[1:5], "little") == len(said) - 10
+            if said[7] & 0xC0 != 0x80:
+                return said[0], said[7], said[8], said[10:]
+            assert said[8] == 1  # as long again
+            self.extended += 1
+
+    def ask(self, kind, data=b"", empty=False):
+        """Send a message; the answer."""
+        self.send(kind, data, empty)
+        return self.receive()
+
+    def power_on(self):
+        """The answer to reset."""
+        kind, status, _, atr = self.ask(0x62)
+        assert (kind, status) == (0x80, 0)
+        self.number = 0
+        return atr
+
+    def block(self, block):
+        """A T=1 block for a block: control byte, information."""
+        kind, status, _, answer = self.ask(0x6F, block)
+        assert (kind, status) == (0x80, 0) and t1.lrc(answer) == 0 and answer[2] == len(answer) - 4
+        return answer[1], answer[3:-1]
+
+    def command(self, apdu):
+        """A command APDU by T=1, in chained blocks where it is long; the response APDU."""
+        while len(apdu) > 254:
+            pcb, _ = self.block(t1.block(self.number << 6 | 0x20, apdu[:254]))
+            self.number ^= 1
+            assert pcb == 0x80 | self.number << 4
+            apdu = apdu[254:]
+        pcb, answer = self.block(t1.block(self.number << 6, apdu))
+        self.number ^= 1
+        assert not pcb & 0x80
+        while pcb & 0x20:
+            pcb, more = self.block(t1.block(0x80 | (~pcb & 0x40) >> 2))
+            answer += more
+        return answer
