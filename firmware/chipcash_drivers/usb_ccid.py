@@ -175,7 +175,6 @@ class Messages:
         self._sending = waiting.pop(0) if waiting else None
         if self._sending is not None and not self._submit(self._in, self._sending):
             self._sending = None
-            waiting.clear()
 
     def _reset(self) -> None:
         """The bus was reset: what was under way never ends."""
@@ -241,8 +240,8 @@ class UsbCcid(Link):
         self._aborting = b""
 
     def ready(self) -> bool:
-        """Whether a message came, or another host."""
-        return self.port.ready() or self._connection != self.port.connection
+        """Whether a message came."""
+        return self.port.ready()
 
     def poll(self) -> None:
         """Answer the message that came."""

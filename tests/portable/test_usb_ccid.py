@@ -228,24 +228,29 @@ def test_what_is_no_message():
     """It is answered as far as it has a header, and what follows is not misread."""
     host, commands, _ = reader()
     for wrong in (
-        message(0x65)[:9] + b"\x01",  # says nothing of its one byte
-        message(0x6F, bytes(400)),  # longer than there are
+        message(0x6F, bytes(400))[:390],
         message(0x6F, bytes(100))[:80],
         message(0x6F, bytes(300))[:200],
         b"\x6f\xff\xff\xff\xff" + bytes(500),
+        message(0x6F, bytes(261)) + bytes(5),
+        message(0x6F, bytes(250)) + bytes(60),
         message(0x65) + b"\x00",
     ):
         host.usb.write(host.bulk_out, wrong, True)
-        if int.from_bytes(wrong[1:5], "little") != len(wrong) - 10:
-            said = host.usb.read(host.bulk_in)
-            assert said[0] == 0x81 and said[7:9] == b"\x41\x01"
-        else:
-            host.usb.read(host.bulk_in)
+        said = host.usb.read(host.bulk_in)
+        assert said[0] == 0x81 and said[7:9] == b"\x41\x01"
         assert host.ask(0x65)[:2] == (0x81, 1)
     for short in (b"", b"\x65", message(0x65)[:9]):
         host.usb.write(host.bulk_out, short, True)
         assert host.ask(0x65)[:2] == (0x81, 1)
     assert commands.seen == []
+
+
+def test_what_is_too_long_is_not_kept():
+    host, _, link = reader()
+    host.usb.turn = lambda: None
+    host.usb.write(host.bulk_out, b"\x6f\xff\xff\xff\xff" + bytes(2000))
+    assert len(link.port.receive()) == 272
 
 
 def test_one_message_at_a_time():
@@ -344,6 +349,19 @@ def test_abort_amid_a_command():
     assert host.ask(0x6F, READ + b"\x02")[0] == 0x80
 
 
+def test_abort_of_a_host_that_left():
+    host, _, _ = reader(ATR_T0)
+    host.send(0x72)
+    host.usb.turn()
+    host.usb.enumerate()
+    abort_request(host, host.seq)
+    try:
+        host.usb.read(host.bulk_in)
+        raise AssertionError("answered")
+    except Timeout:
+        pass
+
+
 # The bus
 
 
@@ -394,3 +412,12 @@ def test_without_a_host():
     host.usb.active(True)
     host.usb.enumerate()
     assert host.ask(0x65) == (0x81, 1, 0, b"")
+
+
+def test_started_again_without_power_off():
+    """As from MicroPython's prompt: what was configured before gives way."""
+    usb = reader(console=True)[0].usb
+    link = UsbCcid(Commands(), usb, ATR_T0, False)
+    usb.turn = link.poll
+    host = Host(usb)
+    assert host.interface == 0 and host.power_on() == ATR_T0
