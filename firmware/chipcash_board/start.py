@@ -12,9 +12,9 @@ A configuration is a module of constants, or anything else with these attributes
 | BUTTONS_CONFIRM, BUTTONS_REFUSE | GPIO numbers; pressed is low |
 | ELEMENT_SDA, ELEMENT_SCL | GPIO numbers of a bus of its own; if nobody answers, new keys are made in flash |
 
-Of the links there are nfc (a PN532), ccid (USB) and serial (USB-CDC) so far; the others of a form are left
-out. Where a form has both ccid and serial, MicroPython's serial line stays beside the reader, for that link;
-with ccid alone the reader is all that USB shows, and no prompt is reached over it once the card runs."""
+The links are nfc (a PN532), ble (Bluetooth), ccid (USB) and serial (USB-CDC). Where a form has both ccid and
+serial, MicroPython's serial line stays beside the reader, for that link; with ccid alone the reader is all
+that USB shows, and no prompt is reached over it once the card runs."""
 
 import os
 import sys
@@ -140,10 +140,13 @@ def make_loop(  # type: ignore[no-untyped-def]
     random: "Callable[[int], bytes]",
     machine: "Any",
     serial: "Stdio | None" = None,
+    bluetooth: "Any" = None,
+    bonds: str = "",
 ) -> BoardLoop:
     """The loop of a card, ready to run. device: the journal's, see there; machine: MicroPython's module;
-    serial: the port of the link of that name. Raises OSError if the device cannot be read, or the card's key
-    not be used."""
+    serial: the port of the link of that name; bluetooth: MicroPython's module, for ble; bonds: a file for
+    what pairing leaves behind, if there may be one. Raises OSError if the device cannot be read, or the card's
+    key not be used."""
     front = None
     panel: "Panel | None" = None
     if "display" in config.PERIPHERALS[form]:
@@ -158,6 +161,10 @@ def make_loop(  # type: ignore[no-untyped-def]
     links: "list[BoardLink]" = []
     if "nfc" in config.LINKS[form]:
         links.append(Nfc(applet, _pn532_bus(config, machine), random))
+    if bluetooth is not None:
+        from chipcash_drivers.ble import Ble, Bonds
+
+        links.append(Ble(applet.session(over_air=True, far=True), bluetooth, Bonds(bonds), random))
     if "ccid" in config.LINKS[form]:
         from chipcash_drivers.usb_ccid import UsbCcid
         from chipcash_links.ccid import ATR_T1
@@ -190,7 +197,13 @@ def start(config: "Any", form: str) -> None:
         time.sleep(SAFE_MS / 1000)
     if "serial" in config.LINKS[form]:
         serial = Stdio()
-    make_loop(config, form, board_flash(sys.platform), os.urandom, machine, serial).run()
+    bluetooth = None
+    if "ble" in config.LINKS[form]:
+        import bluetooth  # type: ignore[import-not-found, no-redef]
+    # Where the journal's banks lie within the files' flash no file is written at run time: see flash.Files.
+    bonds = "" if sys.platform == "rp2" else "bonds"
+    device = board_flash(sys.platform)
+    make_loop(config, form, device, os.urandom, machine, serial, bluetooth, bonds).run()
 
 
 def _element(config: "Any", form: str, machine: "Any") -> "Element | None":
