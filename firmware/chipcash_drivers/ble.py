@@ -194,23 +194,22 @@ class Packets:
         if event == _SET_SECRET:
             kind, key, value = data
             return self.bonds.set(kind, bytes(key), bytes(value) if value else None)
-        if event == _CONNECT and self._handle < 0:
+        if event == _CONNECT:
             self._handle = data[0]
             self._number = self._number + 1 & 0xFF
             self._set_mtu(_LEAST_MTU)
-        elif data and data[0] == self._handle:
-            if event == _DISCONNECT:
-                self._handle = -1
-                self._packets.append(b"")
-                self._advertise()
-            elif event == _MTU_EXCHANGED:
-                self._set_mtu(data[1])
-            elif event == _WRITE and data[1] == self._control:
-                if sum([len(each) for each in self._packets]) > _MOST_BYTES:
-                    self._ble.gap_disconnect(self._handle)
-                else:
-                    value = bytes(self._ble.gatts_read(self._control))
-                    self._packets.append(bytes((self._number, VALUE)) + value)
+        elif event == _DISCONNECT:
+            self._handle = -1
+            self._packets.append(b"")
+            self._advertise()
+        elif event == _MTU_EXCHANGED:
+            self._set_mtu(data[1])
+        elif event == _WRITE and data[1] == self._control:  # and not a subscription
+            if sum([len(each) for each in self._packets]) > _MOST_BYTES:
+                self._ble.gap_disconnect(self._handle)
+            else:
+                value = bytes(self._ble.gatts_read(self._control))
+                self._packets.append(bytes((self._number, VALUE)) + value)
         return None
 
 

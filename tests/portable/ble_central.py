@@ -158,6 +158,10 @@ class Bluetooth:
             raise Refused(15)
         return self.values[handle]
 
+    def subscribe(self, uuid):
+        """Ask for notifications; some stacks tell of it as of a write."""
+        self.handler(3, (self.connected, self.uuids[uuid] + 1))
+
     def write(self, uuid, value):
         """Write a characteristic, with response."""
         handle = self.uuids[uuid]

@@ -9,8 +9,6 @@ from echo import Echo
 from chipcash_drivers.ble import Ble, Bonds
 from chipcash_links import gatt
 
-UUIDS = (gatt.CONTROL_POINT, gatt.STATUS, gatt.CONTROL_POINT_LENGTH)
-
 
 def made(path="", modes=(0, 1, 2)):
     """(bluetooth, session, link)."""
@@ -69,6 +67,7 @@ def test_an_encrypted_link_is_needed():
     assert refused(bluetooth.write, gatt.CONTROL_POINT_LENGTH, b"\x00") == 3
     assert not bluetooth.settings["mitm"] and bluetooth.settings["io"] == 3
     bluetooth.pair()
+    bluetooth.subscribe(gatt.STATUS)
     assert ask(bluetooth, link, b"apdu") == [(gatt.MSG, b"apdu\x90\x00")]
     assert session.commands == [b"apdu"]
 
@@ -119,22 +118,29 @@ def test_one_central_after_another():
 
 
 def test_an_answer_to_who_has_left():
-    """It is not sent to the next one, though that has the same handle."""
+    """It is not sent to the next one, though that has the same handle; nor is anybody waited for."""
     bluetooth, session, link = made()
     bluetooth.connect(64)
     bluetooth.pair()
 
     class Leaver:
-        """The first central leaves while the card works, and another one connects."""
+        """The first central leaves while the card works, and perhaps another one connects."""
+
+        again = True
 
         def working(self):
             """Called amid the command."""
-            session.link = None
             bluetooth.leave()
-            bluetooth.connect(64)
+            if self.again:
+                bluetooth.connect(64)
 
     session.link = Leaver()
     assert ask(bluetooth, link, b"lost") == [] and session.commands == [b"lost"]
+    bluetooth.pair()
+    Leaver.again = False
+    assert ask(bluetooth, link, b"lost too") == []
+    session.link = None
+    bluetooth.connect(64)
     bluetooth.pair()
     assert ask(bluetooth, link, b"next") == [(gatt.MSG, b"next\x90\x00")]
 
@@ -192,6 +198,23 @@ def test_secrets():
     assert bonds.set(2, bytes((39,)), b"new") and bonds.get(2, 0, bytes((39,))) == b"new"
     assert bonds.set(2, bytes((39,)), None) and bonds.get(2, 0, bytes((39,))) is None
     assert not bonds.set(2, bytes((39,)), None)
+
+
+def test_files_are_written_when_something_changed():
+    scratch = os.getenv("CHIPCASH_SCRATCH") or "."
+    path = scratch + "/seldom"
+    bonds = Bonds(path)
+    bonds.save()
+    assert "seldom" not in os.listdir(scratch)
+    bonds.set(1, b"key", b"value")
+    bonds.save()
+    os.remove(path)
+    bonds.save()
+    assert "seldom" not in os.listdir(scratch)
+    bonds = Bonds("")
+    bonds.set(1, b"key", b"value")
+    bonds.save()
+    assert ".new" not in os.listdir(".")
 
 
 def test_a_file_that_is_torn():
