@@ -145,8 +145,8 @@ def make_loop(  # type: ignore[no-untyped-def]
 ) -> BoardLoop:
     """The loop of a card, ready to run. device: the journal's, see there; machine: MicroPython's module;
     serial: the port of the link of that name; bluetooth: MicroPython's module, for ble; bonds: a file for
-    what pairing leaves behind, if there may be one. Raises OSError if the device cannot be read, or the card's
-    key not be used."""
+    what pairing leaves behind, if there may be one. Raises OSError if the device cannot be read, or the
+    card's key not be used."""
     front = None
     panel: "Panel | None" = None
     if "display" in config.PERIPHERALS[form]:

@@ -20,12 +20,21 @@ class Config:
     PERIPHERALS = {"card": ()}
 
 
+class Machine:
+    """The identifier of no chip: the card's key was made without one."""
+
+    @staticmethod
+    def unique_id():
+        """Nothing."""
+        return b""
+
+
 class Central:
     """Connected and paired with a board that was just powered on."""
 
     def __init__(self, device):
         self.bluetooth = Bluetooth()
-        self.loop = make_loop(Config, "card", device, os.urandom, None, None, self.bluetooth)
+        self.loop = make_loop(Config, "card", device, os.urandom, Machine, None, self.bluetooth)
         self.bluetooth.connect(mtu=185)
         self.bluetooth.pair()
 

@@ -31,6 +31,10 @@ class Machine:
         """The one there is."""
         return self.usb
 
+    def unique_id(self):
+        """The chip's identifier."""
+        return b"usb-chip"
+
 
 def flash():
     """An empty one, in a file: a small heap has no room for it beside the network."""
