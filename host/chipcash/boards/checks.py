@@ -18,7 +18,7 @@ HEAP_LEAST_KB = 152
 of a 32-bit board are smaller."""
 HEAP_WANTED_KB = 192
 """Heap that the card is tested with."""
-STORAGE_LEAST_KB = 176
+STORAGE_LEAST_KB = 192
 """Flash for files: 88 kB for the card's compiled code, links and drivers, 80 kB for the two banks of its
 journal."""
 
