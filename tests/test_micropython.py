@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -17,8 +18,14 @@ _VECTORS = Path(__file__).parents[1] / "protocols" / "vectors"
 _MAX_BYTES = 60_000
 
 
-def _run(module: str, scratch: Path, path: str = "") -> str:
-    """Run a module's tests; its output."""
+def _run(
+    module: str,
+    scratch: Path,
+    path: str = "",
+    heap: str = runtime.HEAP,
+    program: tuple[str, ...] = (),
+) -> str:
+    """Run a module's tests, or the module itself with these arguments; its output."""
     try:
         # Compiled, as the card is: a small board's heap has no room to compile tests as long as these.
         tests = scratch / "tests"
@@ -27,7 +34,8 @@ def _run(module: str, scratch: Path, path: str = "") -> str:
                 compiled = (tests / file.name).with_suffix(".mpy")
                 runtime.compile_file(file.read_bytes(), file.name, compiled, None)
         folders = f"{tests}:{path}" if path else str(tests)
-        argv, environment = runtime.micropython_command("run", [module], path=folders)
+        main, arguments = (module, list(program)) if program else ("run", [module])
+        argv, environment = runtime.micropython_command(main, arguments, heap, folders)
     except runtime.RuntimeMissing as missing:
         pytest.skip(str(missing))
     done = subprocess.run(
@@ -63,6 +71,24 @@ def test_crypto_where_there_is_no_viper(tmp_path: Path) -> None:
     except runtime.RuntimeMissing as missing:
         pytest.skip(str(missing))
     assert "passed: " in _run("test_crypto", tmp_path, str(tree))
+
+
+@pytest.mark.parametrize(("suite", "payments"), [("1", 1000), ("2", 200)], ids=["gm", "p256"])
+def test_a_thousand_payments_leave_the_heap_usable(
+    tmp_path: Path, suite: str, payments: int
+) -> None:
+    """One power on, with pauses and synchronisations. The suites differ in how they sign, and little else: it
+    is a thousand for one of them, for the time that it takes."""
+    done = _run("thousand", tmp_path, program=(suite, str(payments)))
+    assert f"paid: {payments} " in done
+    # At any time the longest answer still has room, twice as whole pieces.
+    assert min(map(int, re.findall(r"\d+", done.split("largest free:")[1]))) > 2 * 1928
+
+
+def test_a_heap_that_is_too_small_for_payments_is_noticed(tmp_path: Path) -> None:
+    """What the one above rests on."""
+    with pytest.raises(AssertionError, match="MemoryError|6F00"):
+        _run("thousand", tmp_path, heap="140k", program=("2", "100"))
 
 
 def test_a_failure_is_noticed(tmp_path: Path) -> None:

@@ -4,8 +4,8 @@
 SUITE: 1 for gm, 2 for p256. Prints one line of JSON: name of the command to bytes that are in use at its
 peak besides what is at rest before it. The heap is looked at, garbage collected, wherever the card reads or
 writes flash, takes randomness, does a step of arithmetic, or has its answer: so the peak is what cannot be
-collected, and misses only what comes and goes between two such places. Portable, for test_micropython.py
-and firmware/build.py."""
+collected, and misses only what comes and goes between two such places. Portable; for
+firmware/build.py."""
 
 import gc
 import json
