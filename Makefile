@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup test demo bench boards firmware lint types format lock clean
+.PHONY: help setup test demo bench boards firmware flash lint types format lock clean
 
 BIN := .venv/bin
 CODE := host protocols firmware card_applet_sim hardware tests
@@ -29,6 +29,9 @@ boards: setup ## write what follows from the boards' data: wiring, tables, the f
 
 firmware: setup ## build the boards' images; writes build/firmware
 	$(BIN)/python firmware/build.py $(ARGS)
+
+flash: setup ## put the card onto a board: BOARD=pico2w, or with its line, PORT=/dev/ttyACM0
+	$(BIN)/chipcash board flash $(BOARD) $(if $(PORT),--port $(PORT)) $(ARGS)
 
 lint: setup ## ruff: style, likely mistakes, formatting
 	$(BIN)/ruff check $(CODE)

@@ -108,6 +108,11 @@ class Board:
     peripherals: dict[str, Peripheral]
     forms: dict[str, Form]
 
+    @property
+    def runtime_url(self) -> str:
+        """Where its MicroPython is, with how to put it there."""
+        return f"https://micropython.org/download/{self.port_board}/"
+
     def pin(self, gpio: int) -> str:
         """A pin as it is printed on the board."""
         return f"{self.gpio_prefix}{gpio}"

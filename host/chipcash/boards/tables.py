@@ -78,6 +78,7 @@ def summary(board: Board) -> list[tuple[str, str]]:
         ("chip", board.chip),
         ("memory", ", ".join([*sizes, f"about {board.heap_kb} kB heap"])),
         ("MicroPython", f"{board.port}, {board.port_board}, from version {board.version} on"),
+        *([("get it from", board.runtime_url)] if board.role != "emulator" else []),
         ("secure element", "yes" if board.secure_element else "no"),
     ]
     found += [("note", each) for each in warnings(board)]

@@ -1,20 +1,40 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`chipcash board`: the reference boards, how they are wired, what to buy."""
+"""`chipcash board`: the reference boards, how they are wired, what to buy; the firmware onto them."""
 
 from __future__ import annotations
 
+import os
+import sys
+import tempfile
 from dataclasses import asdict
+from pathlib import Path
 
 import click
 
 from chipcash.boards import board_named, boards, tables
 from chipcash.boards.checks import warnings
-from chipcash.cli.base import Group, Report, table
+from chipcash.cli.base import EXIT_FAILED, Group, Report, progress, table
+
+_FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
+
+port_option = click.option(
+    "--port",
+    metavar="LINE",
+    help="The board's serial line, as in /dev/ttyACM0. Else it is looked for.",
+)
+wait_option = click.option(
+    "--wait",
+    type=click.FloatRange(min=0),
+    default=10,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long to wait for the board's prompt.",
+)
 
 
 @click.group("board", cls=Group)
 def command() -> None:
-    """Reference boards: what they have, how each form of the card is wired, what to buy."""
+    """Reference boards: what they have, how each form of the card is wired, what to buy; flashing them."""
 
 
 @command.command("list")
@@ -72,3 +92,155 @@ def show_board(board_id: str, form_name: str | None) -> Report:
     about = asdict(board)
     del about["peripherals"], about["forms"]
     return Report({**about, "warnings": warnings(board), "forms": forms}, lines)
+
+
+@command.command("flash")
+@click.argument("board_id", metavar="BOARD")
+@click.option(
+    "--form", "form_name", metavar="FORM", help="The form of card. Else the board's first."
+)
+@click.option("--image", type=_FOLDER, help="A folder that `make firmware` made. Else it is built.")
+@port_option
+@wait_option
+def flash(
+    board_id: str, form_name: str | None, image: Path | None, port: str | None, wait: float
+) -> Report:
+    """Put the card's firmware onto a board that runs MicroPython.
+
+    Broken off, it leaves the firmware that was there, or a board that asks for the same command again. The
+    card's key and money are not touched.
+    """
+    from chipcash.boards import flashing
+
+    board = board_named(board_id)
+    form = form_name or next(iter(board.forms))
+    if board.role == "emulator":
+        raise click.UsageError("The emulator needs no flashing: chipcash sim new")
+    if form not in board.forms:
+        raise click.UsageError(f"{board.name} has no form {form!r}: {', '.join(board.forms)}.")
+    quiet = click.get_current_context().meta["json"]
+    wrote = []
+
+    def told(path: str, number: int, count: int, written: bool) -> None:
+        if written:
+            wrote.append(path)
+        if not quiet:
+            click.echo(f"{number}/{count} {path}{'' if written else ': is there'}", err=True)
+
+    with tempfile.TemporaryDirectory() as scratch:
+        if image is not None:
+            made = flashing.Image.load(image)
+        else:
+            with progress(f"Building the firmware for {board.name}, {form}"):
+                made = flashing.build_image(board, form, Path(scratch))
+    has = made.manifest["board"], made.manifest["form"]
+    if has != (board.id, form) and (form_name is not None or has[0] != board.id):
+        raise click.UsageError(f"{image} is an image for {has[0]}, {has[1]}.")
+    form = has[1]
+    line = port or flashing.find_port()
+    with flashing.opened(line, wait, board) as prompt:
+        before = prompt.installed()
+        prompt.refuse(before, board, made)
+        prompt.deploy(made, told)
+    data = {
+        "port": line,
+        "board": board.id,
+        "form": form,
+        "build": made.build,
+        "before": before.build,
+        "files": len(made.files),
+        "written": len(wrote),
+    }
+    lines = [
+        f"The board at {line} is a card: {board.name}, {form}, build {made.build}; "
+        f"{len(wrote)} of {len(made.files)} files were written, all were verified.",
+        "If it is new, it is blank: chipcash card personalise",
+    ]
+    return Report(data, lines)
+
+
+@command.command("info")
+@port_option
+@wait_option
+def board_info(port: str | None, wait: float) -> Report:
+    """What a board runs: MicroPython, the card's firmware, whether that is complete.
+
+    The card on it is stopped for that, and starts again. Exit code 1 if it has to be flashed.
+    """
+    from chipcash.boards import flashing
+
+    line = port or flashing.find_port()
+    with flashing.opened(line, wait) as prompt:
+        found = prompt.installed()
+    version = ".".join(map(str, found.version))
+    board, form = found.manifest.get("board"), found.manifest.get("form")
+    if found.complete:
+        state = "complete"
+    elif found.build is None:
+        state = "none: the board asks to be flashed (chipcash board flash)"
+    else:
+        state = f"damaged: {', '.join(found.damaged)}; flash it again (chipcash board flash)"
+    rows = [
+        ("line", line),
+        ("MicroPython", f"{version}, {found.machine}"),
+        ("firmware", state),
+    ]
+    if found.build is not None:
+        rows.append(("build", found.build))
+    if board is not None:
+        rows.append(("card", f"{board}, {form}"))
+    if found.foreign:
+        rows.append(("other files", ", ".join(found.foreign)))
+    data = {
+        "port": line,
+        "micropython": version,
+        "machine": found.machine,
+        "port_board": found.port_board,
+        "arch": found.arch,
+        "build": found.build,
+        "board": board,
+        "form": form,
+        "complete": found.complete,
+        "damaged": found.damaged,
+        "other_files": found.foreign,
+    }
+    return Report(data, table(rows), exit_code=0 if found.complete else EXIT_FAILED)
+
+
+@command.command("wipe")
+@click.option("--yes", is_flag=True, help="Wipe without asking.")
+@port_option
+@wait_option
+def wipe(yes: bool, port: str | None, wait: float) -> Report:
+    """Remove everything from a board: all files, and the card with its key, its money and its log.
+
+    Its money is lost to its holder, since nobody else can sign for it: spend it before.
+    """
+    from chipcash.boards import flashing
+
+    line = port or flashing.find_port()
+    if not yes:
+        click.echo(
+            f"The board at {line} loses all files, and the card its key, money and log. Money that is on it "
+            "is lost to its holder: nothing brings it back. Spend it before.",
+            err=True,
+        )
+        if not click.confirm("Wipe it?", err=True):
+            return Report({"wiped": False}, ["Nothing was changed."], exit_code=EXIT_FAILED)
+    with flashing.opened(line, wait) as prompt:
+        prompt.wipe()
+    return Report(
+        {"wiped": True, "port": line},
+        [f"The board at {line} is empty. Flash it: chipcash board flash"],
+    )
+
+
+@command.command("console")
+@port_option
+def console(port: str | None) -> None:
+    """Open a board's prompt, with mpremote; Ctrl-] leaves it. Ctrl-C stops the card, Ctrl-D starts it."""
+    from chipcash.boards import flashing
+
+    line = port or flashing.find_port()
+    words = [sys.executable, "-m", "mpremote", "connect", line, "resume", "repl"]
+    os.execv(sys.executable, words)
