@@ -6,6 +6,9 @@ Its file system is littlefs on an emulated flash, in which the last blocks are t
 from __future__ import annotations
 
 import os
+import re
+import select
+import signal
 import subprocess
 import threading
 import tty
@@ -46,6 +49,7 @@ class PicoBoard:
 
     def start(self) -> str:
         """Power on, nobody at the console: what it prints until main.py ends."""
+        self._count.write_text("0")
         done = subprocess.run(
             [self._micropython, str(_PICO / "boot.py")],
             env=self._environment(),
@@ -59,32 +63,60 @@ class PicoBoard:
     @property
     def operations(self) -> int:
         """Operations on the flash since the last power on."""
-        return int(self._count.read_text() or 0)
+        return int(self._count.read_text())
 
     @contextmanager
     def on(self, **more: int) -> Iterator[str]:
         """The board with power; the path to its line. more: cut, worn, see pico/rp2.py.
 
-        The line goes with the board, as USB does."""
+        It starts again after a reset. When power is cut the line goes, as USB does."""
+        self._count.write_text("0")
         line, far = os.openpty()
         tty.setraw(far)
-        process = subprocess.Popen(
-            [self._micropython, "-i", str(_PICO / "boot.py")],
-            env=self._environment(**more),
-            stdin=line,
-            stdout=line,
-            stderr=subprocess.DEVNULL,
-        )
+        off = threading.Event()
 
-        def end() -> None:
-            process.wait()
+        def run() -> None:
+            ended = 0
+            while ended >= 0 and not off.is_set():
+                ended = self._run(line, off, self._environment(**more))
             os.close(line)
 
-        watcher = threading.Thread(target=end)
-        watcher.start()
+        board = threading.Thread(target=run)
+        board.start()
         try:
             yield os.ttyname(far)
         finally:
-            process.kill()
-            watcher.join()
+            off.set()
+            board.join()
             os.close(far)
+
+    def _run(self, line: int, off: threading.Event, environment: dict[str, str]) -> int:
+        """From power on or a reset to the next, or until off is set; how MicroPython ended."""
+        console, inside = os.openpty()
+        tty.setraw(inside)
+        process = subprocess.Popen(
+            [self._micropython, "-i", str(_PICO / "boot.py")],
+            env=environment,
+            stdin=inside,
+            stdout=inside,
+            stderr=subprocess.DEVNULL,
+        )
+        while process.poll() is None and not off.is_set():
+            for ready in select.select([line, console], [], [], 0.02)[0]:
+                data = os.read(ready, 4096)
+                if ready == console:
+                    os.write(line, data)
+                elif b"\x03" in data and _takes_interrupts(process.pid):
+                    process.send_signal(signal.SIGINT)
+                else:
+                    os.write(console, data)
+        process.kill()
+        os.close(console)
+        os.close(inside)
+        return process.wait()
+
+
+def _takes_interrupts(process: int) -> bool:
+    """Whether MicroPython runs a program that Ctrl-C interrupts: micropython.kbd_intr()."""
+    caught = re.search(r"SigCgt:\s*(\w+)", Path(f"/proc/{process}/status").read_text())
+    return caught is not None and bool(int(caught[1], 16) >> signal.SIGINT - 1 & 1)

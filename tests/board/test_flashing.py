@@ -26,7 +26,7 @@ from firmware import build
 from tests.board.pico_board import BLOCKS, JOURNAL, PicoBoard
 
 ROOT = Path(__file__).parents[2]
-BOARD = dataclasses.replace(board_named("pico2w"), port_board="standard", version="1.28.0")
+BOARD = board_named("pico2w")
 MONEY = bytes(range(256)) * ((BLOCKS * BLOCK - JOURNAL) // 256)
 """What the journal's banks hold."""
 
@@ -198,7 +198,7 @@ def test_what_does_not_fit_is_refused(pico: PicoBoard, images: list[Path], tmp_p
         made = Image.load(images[1])
         prompt.refuse(found, BOARD, made)
         for board, what in (
-            ({"port_board": "RPI_PICO2_W"}, r"is that of standard \(.+\), not of RPI_PICO2_W"),
+            ({"port_board": "RPI_PICO_W"}, r"is that of RPI_PICO2_W \(.+\), not of RPI_PICO_W"),
             ({"version": "1.100.0"}, r"is 1\.\d+\.0, and 1.100.0 or newer is wanted"),
         ):
             other = dataclasses.replace(BOARD, **board)
@@ -264,7 +264,7 @@ def test_who_is_no_micropython(answer: bytes) -> None:
     try:
         with (
             pytest.raises(RuntimeWanted, match="answers as MicroPython") as caught,
-            opened(os.ttyname(far), 0, board_named("pico2w")),
+            opened(os.ttyname(far), 0, BOARD),
         ):
             pass
         assert "https://micropython.org/download/RPI_PICO2_W/" in caught.value.hint
@@ -315,21 +315,8 @@ def test_broken_images(images: list[Path], tmp_path: Path) -> None:
         Image.load(tmp_path / "image")
 
 
-def test_the_real_firmware_gets_as_far_as_it_can_here(
-    pico: PicoBoard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """All that it needs loads from the board's flash; then it finds no flash of a board it knows."""
-    monkeypatch.setitem(build.PROCESSORS, "pico2w", build.Processor("x64", 1.0))
-    config = (ROOT / "firmware" / "chipcash_boards" / "pico2w.py").read_text()
-    build.build("pico2w", config, "ic-card", tmp_path / "image")
-    flashed(pico, tmp_path / "image")
-    said = pico.start()
-    assert "chipcash_board/flash.py" in said and said.endswith("OSError: [Errno 19] ENODEV\n")
-    assert money(pico) == MONEY
-
-
 def test_an_image_is_built(tmp_path: Path) -> None:
-    made = flashing.build_image(board_named("pico2w"), "ic-card", tmp_path / "a")
+    made = flashing.build_image(BOARD, "ic-card", tmp_path / "a")
     config = (ROOT / "firmware" / "chipcash_boards" / "pico2w.py").read_text()
     assert build.build("pico2w", config, "ic-card", tmp_path / "b") == made.manifest
     assert made.manifest["arch"] == "armv7emsp"
@@ -342,8 +329,7 @@ def cli(*words: str, text: str | None = None) -> Result:
     return CliRunner().invoke(root, ["board", *words], input=text)
 
 
-def test_commands(pico: PicoBoard, images: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("chipcash.cli.board.board_named", {"pico2w": BOARD}.__getitem__)
+def test_commands(pico: PicoBoard, images: list[Path]) -> None:
     with pico.on() as line:
         done = cli("info", "--port", line)
         assert done.exit_code == 1 and "the board asks to be flashed" in done.stdout

@@ -48,7 +48,9 @@ BUS_VARIABLE = "DBUS_SYSTEM_BUS_ADDRESS"
 
 _T = TypeVar("_T")
 _PATIENCE_S = 20.0
-_CONNECT_S = 1.5  # an attempt that a link just lost has spoilt is given up while its program still tries
+_CONNECT_S = (
+    1.5  # an attempt that a link just lost has spoilt is given up while its program still tries
+)
 _MTU = 517  # what bluetoothd asks for
 _ADAPTER = "/org/bluez/hci0"
 _FAILED = "org.bluez.Error.Failed"

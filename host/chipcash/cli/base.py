@@ -388,15 +388,21 @@ suite_option = click.option(
     help="Crypto: ECDSA P-256 with SHA-256, or SM2 with SM3.",
 )
 
-home_option = click.option(
-    "--home",
-    "directory",
-    envvar="CHIPCASH_HOME",
-    show_envvar=True,
-    required=True,
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="The network's home directory, which holds its keys.",
-)
+
+def _home_option(required: bool) -> Callable[[_Function], _Function]:
+    return click.option(
+        "--home",
+        "directory",
+        envvar="CHIPCASH_HOME",
+        show_envvar=True,
+        required=required,
+        type=click.Path(exists=True, file_okay=False, path_type=Path),
+        help="The network's home directory, which holds its keys.",
+    )
+
+
+home_option = _home_option(True)
+optional_home_option = _home_option(False)
 
 
 def connection_at(path: str, wait: float) -> Connection:

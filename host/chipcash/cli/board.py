@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
+import time
 from dataclasses import asdict
 from pathlib import Path
 
@@ -13,8 +14,20 @@ import click
 
 from chipcash.boards import board_named, boards, tables
 from chipcash.boards.checks import warnings
-from chipcash.cli.base import EXIT_FAILED, Group, Report, progress, table
+from chipcash.cli.base import (
+    EXIT_FAILED,
+    Group,
+    Report,
+    center_option,
+    optional_home_option,
+    progress,
+    table,
+)
+from chipcash.cli.card import personalised
+from chipcash_board.start import SAFE_MS
+from chipcash_wire import objects as o
 
+_START_S = 1.0  # what a board takes from its reset to main.py, at most
 _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 
 port_option = click.option(
@@ -100,10 +113,25 @@ def show_board(board_id: str, form_name: str | None) -> Report:
     "--form", "form_name", metavar="FORM", help="The form of card. Else the board's first."
 )
 @click.option("--image", type=_FOLDER, help="A folder that `make firmware` made. Else it is built.")
+@click.option(
+    "--personalise",
+    is_flag=True,
+    help="Make the new card one of the network in --home, as `chipcash card personalise` does, over the same "
+    "line: for forms with the link serial.",
+)
+@optional_home_option
+@center_option
 @port_option
 @wait_option
 def flash(
-    board_id: str, form_name: str | None, image: Path | None, port: str | None, wait: float
+    board_id: str,
+    form_name: str | None,
+    image: Path | None,
+    personalise: bool,
+    directory: Path | None,
+    url: str,
+    port: str | None,
+    wait: float,
 ) -> Report:
     """Put the card's firmware onto a board that runs MicroPython.
 
@@ -137,6 +165,13 @@ def flash(
     if has != (board.id, form) and (form_name is not None or has[0] != board.id):
         raise click.UsageError(f"{image} is an image for {has[0]}, {has[1]}.")
     form = has[1]
+    serial = "serial" in board.forms[form].links
+    if personalise and not serial:
+        raise click.UsageError(
+            f"A board as {form} is personalised at a reader: chipcash card personalise"
+        )
+    if personalise and directory is None:
+        raise click.UsageError("--personalise needs --home, the network's directory.")
     line = port or flashing.find_port()
     with flashing.opened(line, wait, board) as prompt:
         before = prompt.installed()
@@ -154,9 +189,15 @@ def flash(
     lines = [
         f"The board at {line} is a card: {board.name}, {form}, build {made.build}; "
         f"{len(wrote)} of {len(made.files)} files were written, all were verified.",
-        "If it is new, it is blank: chipcash card personalise",
     ]
-    return Report(data, lines)
+    if not personalise or directory is None:
+        where = f" serial:{line}" if serial else ", with a reader"
+        return Report(
+            data, [*lines, f"If it is new, it is blank: chipcash card personalise{where}"]
+        )
+    time.sleep(SAFE_MS / 1000 + _START_S)  # till then what is sent may stop it
+    card = personalised(f"serial:{line}", directory, url, 4, o.FORMS[o.FORM_IC_CARD], wait)
+    return Report({**data, **card.data}, [*lines, *card.lines])
 
 
 @command.command("info")

@@ -393,6 +393,11 @@ def personalise_card(
     path: str, directory: Path, url: str, tier: int, form: str, wait: float
 ) -> Report:
     """Make a blank card a card of a network. Asks for its new PIN; shows its PUK, this once."""
+    return personalised(path, directory, url, tier, form, wait)
+
+
+def personalised(path: str, directory: Path, url: str, tier: int, form: str, wait: float) -> Report:
+    """What `chipcash card personalise` does, for other commands too."""
     from chipcash.bank.cards import new_puk, personalise
     from chipcash.home import Home
 

@@ -1,11 +1,29 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What MicroPython does at an RP2's power on, on the unix port: its file system, and main.py."""
+"""What MicroPython does at an RP2's power on, on the unix port: its file system, and main.py.
+
+sys says that this is a Raspberry Pi Pico 2 W, but for its processor."""
 
 import os
 import sys
 
 import rp2
 import vfs
+
+
+class _Named:
+    """Names with values, in place of a module."""
+
+
+_sys = _Named()
+for _name in dir(sys):
+    setattr(_sys, _name, getattr(sys, _name))
+_sys.platform = "rp2"
+_sys.implementation = _Named()
+for _name in ("name", "version", "_mpy"):
+    setattr(_sys.implementation, _name, getattr(sys.implementation, _name))
+_sys.implementation._machine = "Raspberry Pi Pico 2 W with RP2350"
+_sys.implementation._build = "RPI_PICO2_W"
+sys.modules["sys"] = _sys
 
 _device = rp2.Flash()
 try:
@@ -21,5 +39,5 @@ if "main.py" in os.listdir("/"):
     try:
         with open("/main.py") as _main:
             exec(_main.read(), {"__name__": "__main__"})
-    except Exception as error:
+    except BaseException as error:
         sys.print_exception(error)

@@ -8,10 +8,10 @@ import os
 
 _BLOCK = 4096
 _file = open(os.getenv("CHIPCASH_FLASH"), "r+b")
-_count = open(os.getenv("CHIPCASH_COUNT"), "w")
+_count = open(os.getenv("CHIPCASH_COUNT"), "r+")
 _cut = int(os.getenv("CHIPCASH_CUT") or -1)
 _worn = int(os.getenv("CHIPCASH_WORN") or 1 << 30)
-_done = 0
+_done = int(_count.read())
 
 
 class Flash:
