@@ -18,8 +18,8 @@ def ok(host, *args, **kwargs):
 
 def test_a_payment():
     """A card is personalised, loaded, and pays; it is unplugged, and pays the same once more."""
-    net = network.Network(o.SUITE_P256)
     device = flash()
+    net = network.Network(o.SUITE_P256)
     host = plugged("reader", device)
     host.power_on()
     assert host.block(t1.block(0xC1, b"\xfe")) == (0xE1, b"\xfe")
