@@ -77,7 +77,7 @@ class PicoBoard:
 
         def run() -> None:
             ended = 0
-            while ended >= 0 and not off.is_set():
+            while ended != -signal.SIGKILL and not off.is_set():
                 ended = self._run(line, off, self._environment(**more))
             os.close(line)
 
@@ -96,18 +96,26 @@ class PicoBoard:
         tty.setraw(inside)
         process = subprocess.Popen(
             [self._micropython, "-i", str(_PICO / "boot.py")],
-            env=environment,
+            env={**environment, "CHIPCASH_CONSOLE": "1"},
             stdin=inside,
             stdout=inside,
             stderr=subprocess.DEVNULL,
         )
+        booted = False
         while process.poll() is None and not off.is_set():
-            for ready in select.select([line, console], [], [], 0.02)[0]:
+            ends = [line, console] if booted else [console]
+            for ready in select.select(ends, [], [], 0.02)[0]:
                 data = os.read(ready, 4096)
+                if not booted:
+                    booted = True
+                    continue
                 if ready == console:
-                    os.write(line, data)
+                    # What nobody reads is lost, as on USB.
+                    if select.select([], [line], [], 1)[1]:
+                        os.write(line, data)
                 elif b"\x03" in data and _takes_interrupts(process.pid):
                     process.send_signal(signal.SIGINT)
+                    os.write(console, data.rpartition(b"\x03")[2])
                 else:
                     os.write(console, data)
         process.kill()

@@ -55,9 +55,9 @@ def test_a_new_board_becomes_a_card_and_keeps_its_money(
 
 
 def test_who_cannot_be_personalised_over_the_line(cli: Cli, tmp_path: Path) -> None:
+    del cli.env["CHIPCASH_HOME"]
     flash = ["board", "flash", "pico2w", "--personalise", "--port", "/dev/none"]
     done = cli.json(*flash, "--form", "ic-card", code=2)
     assert "at a reader" in done["message"]
-    del cli.env["CHIPCASH_HOME"]
     done = cli.json(*flash, "--form", "usb-reader", code=2)
     assert "--home" in done["message"]

@@ -35,6 +35,8 @@ vfs.umount("/")
 vfs.mount(_system, "/")
 os.chdir("/")
 sys.path[:] = ["", ".frozen", "/lib"]
+if os.getenv("CHIPCASH_CONSOLE"):
+    print(".", end="")  # from here on the console is there
 if "main.py" in os.listdir("/"):
     try:
         with open("/main.py") as _main:
