@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -49,6 +50,8 @@ def test_a_card_behind_links(cli: Cli, choice: tuple[str, str]) -> None:
         out, err = card.communicate(timeout=20)
     assert card.returncode == 0 and err == "", err
     assert json.loads(out) == {"image": "a.img", "paths": paths, "ended": "removed"}
+    if Path(paths[0].partition(":")[2]).is_char_device():
+        return  # another process got a line of that name meanwhile: it says nothing of ours
     done = subprocess.run(
         [*CHIPCASH, "card", "info", paths[0], "--wait", "0", "--json"],
         cwd=cli.folder,

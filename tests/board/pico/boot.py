@@ -6,6 +6,7 @@ sys says that this is a Raspberry Pi Pico 2 W, but for its processor."""
 import os
 import sys
 
+import machine
 import rp2
 import vfs
 
@@ -24,6 +25,11 @@ for _name in ("name", "version", "_mpy"):
 _sys.implementation._machine = "Raspberry Pi Pico 2 W with RP2350"
 _sys.implementation._build = "RPI_PICO2_W"
 sys.modules["sys"] = _sys
+_machine = _Named()
+for _name in dir(machine):
+    setattr(_machine, _name, getattr(machine, _name))
+_machine.unique_id = lambda: b"\xe6\x60\x58\x38\x83\x1f\x2a\x2b"
+sys.modules["machine"] = _machine
 
 _device = rp2.Flash()
 try:
