@@ -11,6 +11,7 @@ import select
 import signal
 import subprocess
 import threading
+import time
 import tty
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -125,6 +126,12 @@ class PicoBoard:
 
 
 def _takes_interrupts(process: int) -> bool:
-    """Whether MicroPython runs a program that Ctrl-C interrupts: micropython.kbd_intr()."""
-    caught = re.search(r"SigCgt:\s*(\w+)", Path(f"/proc/{process}/status").read_text())
+    """Whether MicroPython runs a program that Ctrl-C interrupts (micropython.kbd_intr()), once it waits for
+    something: a signal on its way from the program to the prompt would come up anywhere later."""
+    status = Path(f"/proc/{process}/status")
+    for _ in range(1000):
+        if "State:\tS" in (text := status.read_text()):
+            break
+        time.sleep(0.002)
+    caught = re.search(r"SigCgt:\s*(\w+)", text)
     return caught is not None and bool(int(caught[1], 16) >> signal.SIGINT - 1 & 1)
