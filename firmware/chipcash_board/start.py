@@ -164,7 +164,13 @@ def make_loop(  # type: ignore[no-untyped-def]
     if bluetooth is not None:
         from chipcash_drivers.ble import Ble, Bonds
 
-        links.append(Ble(applet.session(over_air=True, far=True), bluetooth, Bonds(bonds), random))
+        session = applet.session(over_air=True, far=True)
+        try:
+            links.append(Ble(session, bluetooth, Bonds(bonds), random))
+        except (OSError, ValueError) as error:
+            # A MicroPython that cannot pair: nothing may pass by its Bluetooth, but taps go on.
+            print("chipcash: no Bluetooth:", error)
+            bluetooth.BLE().active(False)
     if "ccid" in config.LINKS[form]:
         from chipcash_drivers.usb_ccid import UsbCcid
         from chipcash_links.ccid import ATR_T1

@@ -16,10 +16,12 @@ class Refused(Exception):
 
 
 class Bluetooth:
-    """The module. modes: the address modes that the port can; full: so many notifications find no room."""
+    """The module. modes: the address modes that the port can; pairs: whether it was built with pairing; full:
+    so many notifications find no room."""
 
-    def __init__(self, modes=(0, 1, 2)):
+    def __init__(self, modes=(0, 1, 2), pairs=True):
         self.modes = modes
+        self.pairs = pairs
         self.full = 0
         self.settings = {}
         self.advertising = None  # interval, data
@@ -53,6 +55,8 @@ class Bluetooth:
     def active(self, on):
         """As BLE; the stack asks for its own secret."""
         self.enabled = on
+        if not on:
+            return on
         self.own = self.handler(29, (10, 0, None))
         if self.own is None:
             self.own = b"own"
@@ -62,6 +66,8 @@ class Bluetooth:
     def config(self, **settings):
         """As BLE."""
         assert self.enabled
+        if "bond" in settings and not self.pairs:
+            raise ValueError("unknown config param")
         if settings.get("addr_mode", 0) not in self.modes:
             raise OSError(22)
         self.settings.update(settings)

@@ -67,3 +67,12 @@ def test_a_card_without_buttons():
     card.boot()
     card.select()
     network.check_payment(net, card.public, card.paid(request), request)  # nearer, it is paid
+
+
+def test_a_port_that_cannot_pair_has_no_bluetooth():
+    """The card starts all the same: it may have another link."""
+    bluetooth = Bluetooth(pairs=False)
+    card = network.TestCard(network.Network(o.SUITE_P256))
+    loop = make_loop(Config, "card", card.flash, os.urandom, Machine, None, bluetooth)
+    loop.step()
+    assert not bluetooth.enabled and bluetooth.advertising is None
