@@ -15,7 +15,7 @@ setup: ## install what is needed, once: system packages (Debian, Ubuntu) and .ve
 	@.ci/setup
 
 test: setup lint types ## check everything: lint, types, all tests
-	$(BIN)/pytest -n 2 $(ARGS)
+	$(BIN)/pytest -n 2 --dist worksteal $(ARGS)
 
 demo: setup ## show a payment from issue to redemption
 	$(BIN)/chipcash demo $(ARGS)
