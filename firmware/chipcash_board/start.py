@@ -241,12 +241,7 @@ def _display_bus(config: "Any", machine: "Any") -> "Any":
 
     pin = machine.Pin
     if config.DISPLAY_BUS == "i2c":
-        i2c = machine.I2C(
-            config.DISPLAY_INSTANCE,
-            scl=pin(config.DISPLAY_SCL),
-            sda=pin(config.DISPLAY_SDA),
-            freq=config.DISPLAY_HZ,
-        )
+        i2c = _i2c(config, machine, "DISPLAY")
         return ssd1306.I2c(i2c, config.DISPLAY_ADDRESS)
     return ssd1306.Spi(
         _spi(config, machine, "DISPLAY"),
@@ -260,12 +255,7 @@ def _pn532_bus(config: "Any", machine: "Any") -> "Bus":
 
     pin = machine.Pin
     if config.PN532_BUS == "i2c":
-        i2c = machine.I2C(
-            config.PN532_INSTANCE,
-            scl=pin(config.PN532_SCL),
-            sda=pin(config.PN532_SDA),
-            freq=config.PN532_HZ,
-        )
+        i2c = _i2c(config, machine, "PN532")
         return pn532.I2c(i2c, config.PN532_ADDRESS)
     if config.PN532_BUS == "spi":
         return pn532.Spi(_spi(config, machine, "PN532"), pin(config.PN532_SS, pin.OUT))
@@ -273,6 +263,17 @@ def _pn532_bus(config: "Any", machine: "Any") -> "Bus":
         machine.UART(
             config.PN532_INSTANCE, 115200, tx=pin(config.PN532_TX), rx=pin(config.PN532_RX)
         )
+    )
+
+
+def _i2c(config: "Any", machine: "Any", name: str) -> "Any":
+    """The bus of that peripheral."""
+    pin = machine.Pin
+    return machine.I2C(
+        getattr(config, name + "_INSTANCE"),
+        scl=pin(getattr(config, name + "_SCL")),
+        sda=pin(getattr(config, name + "_SDA")),
+        freq=getattr(config, name + "_HZ"),
     )
 
 

@@ -22,7 +22,7 @@ from chipcash_card.session import Session
 from chipcash_card.suites import suite
 from chipcash_wire import card_objects as o
 from chipcash_wire import commands as c
-from chipcash_wire.compat import INTERPRETER, TYPE_CHECKING, collect_garbage, keep_heap_whole
+from chipcash_wire.compat import INTERPRETER, TYPE_CHECKING, keep_heap_whole
 
 if TYPE_CHECKING:
     from typing import Callable
@@ -97,7 +97,6 @@ class Applet:
         if self.broken or self._signer is None or self.purse is None:
             return False
         if self._signer.coupons < COUPONS:
-            collect_garbage()  # a coupon stays: better not behind what goes
             self._signer.prepare()
             return True
         try:
@@ -163,7 +162,6 @@ class Applet:
             from chipcash_card import receiving  # most cards only pay, and memory is short
 
             receiving.put(data, purse)
-            collect_garbage()
         else:
             purse.put(data, pin_verified)
         came = purse.pending - before

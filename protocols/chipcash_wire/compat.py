@@ -35,12 +35,6 @@ def keep_heap_whole() -> None:
         gc.threshold(_GARBAGE)  # type: ignore[attr-defined]
 
 
-def collect_garbage() -> None:
-    """Have MicroPython collect garbage now: after what takes much memory, and where no tap waits for it."""
-    if INTERPRETER == "micropython":
-        gc.collect()
-
-
 def equal(a: bytes, b: bytes) -> bool:
     """Compare in a time that depends on the lengths only."""
     if len(a) != len(b):

@@ -110,7 +110,7 @@ def make_world(suite_id: int, bank: int = BANK) -> World:
     card.power()
     card.select()
     public = card.ok(c.INS_GENERATE_KEY_PAIR, suite_id)
-    card.ok(c.INS_STORE_DATA, 0x80, 0, personalisation(net, public))
+    card.ok(c.INS_STORE_DATA, 0x80, 0, net.personalisation(public).encode())
     titles = [net.title(public, hi=hi, amount=hi) for hi in (1000, 400)]
     titles.append(net.title(public, hi=300, amount=300, expiry=NOW + 30 * DAY))
     for title in titles:
@@ -119,17 +119,6 @@ def make_world(suite_id: int, bank: int = BANK) -> World:
     card.pay(net.request(50))
     assert card.balance() == MONEY
     return World(net, public, bytes(card.content), titles)
-
-
-def personalisation(net: Network, public: bytes) -> bytes:
-    return o.Personalisation(
-        center_key=net.center.public,
-        certification_key=net.certification.public,
-        pin=PIN,
-        puk=PUK,
-        certificate=net.certificate(public),
-        risk=net.risk(public),
-    ).encode()
 
 
 @pytest.fixture(scope="module", params=SUITES, ids=["gm", "p256"])
@@ -443,7 +432,7 @@ def test_torn_personalisation() -> None:
         if life == o.LIFE_PERSONALISED:
             return
         public = card.ok(c.INS_GENERATE_KEY_PAIR, o.SUITE_P256)
-        card.ok(c.INS_STORE_DATA, 0x80, 0, personalisation(net, public))
+        card.ok(c.INS_STORE_DATA, 0x80, 0, net.personalisation(public).encode())
 
     for card in every_cut(bytes(blank.content), finish, transactions=2):
         card.power()

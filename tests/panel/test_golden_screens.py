@@ -81,7 +81,7 @@ def test_every_golden_picture_is_of_a_screen() -> None:
     assert {file.stem for file in GOLDEN.iterdir()} == set(SCREENS)
 
 
-def test_a_picture_has_the_frame_spixels() -> None:
+def test_a_picture_has_the_frame_s_pixels() -> None:
     frame = bytearray(COLUMNS * ROWS // 8)
     frame[2 * COLUMNS + 5] = 0b10  # column 5, row 17
     image = Image.open(io.BytesIO(png(bytes(frame), 3))).convert("L")

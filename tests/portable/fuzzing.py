@@ -141,15 +141,7 @@ class Material:
 
     def personalisation(self, public):
         """The STORE DATA command for a key."""
-        net = self.net
-        perso = o.Personalisation(
-            center_key=net.center.public,
-            certification_key=net.certification.public,
-            pin=PIN,
-            puk=PUK,
-            certificate=net.certificate(public),
-            risk=net.risk(public, **_LIMITS),
-        )
+        perso = self.net.personalisation(public, **_LIMITS)
         return c.command(c.INS_STORE_DATA, 0x80, 0, perso.encode(), le=0)
 
 

@@ -124,14 +124,7 @@ def personalise(card):
     net = card.net
     card.send("SELECT", c.INS_SELECT, 4, 0, c.AID)
     public = card.send("GENERATE ASYMMETRIC KEY PAIR", c.INS_GENERATE_KEY_PAIR, net.suite.id)
-    perso = o.Personalisation(
-        center_key=net.center.public,
-        certification_key=net.certification.public,
-        pin=PIN,
-        puk=PUK,
-        certificate=net.certificate(public),
-        risk=net.risk(public),
-    )
+    perso = net.personalisation(public)
     card.send("STORE DATA", c.INS_STORE_DATA, 0x80, 0, perso.encode())
     card.public = public
     title(card)

@@ -21,4 +21,6 @@ def until(loop, done):
     try:
         loop.run()
     except End:
+        pass
+    finally:
         busy.attend(None)

@@ -102,6 +102,17 @@ class Network:
             ),
         )
 
+    def personalisation(self, public, **limits):
+        """The STORE DATA object for a card's key."""
+        return o.Personalisation(
+            center_key=self.center.public,
+            certification_key=self.certification.public,
+            pin=PIN,
+            puk=PUK,
+            certificate=self.certificate(public, limits.get("per_payment", 50000)),
+            risk=self.risk(public, **limits),
+        )
+
     def time(self, time, sequence=0):
         """A signed time."""
         return self.sign(
@@ -172,15 +183,7 @@ class TestCard:
 
     def personalisation(self, **limits):
         """The STORE DATA object for this card's key."""
-        per_payment = limits.get("per_payment", 50000)
-        return o.Personalisation(
-            center_key=self.network.center.public,
-            certification_key=self.network.certification.public,
-            pin=PIN,
-            puk=PUK,
-            certificate=self.network.certificate(self.public, per_payment),
-            risk=self.network.risk(self.public, **limits),
-        )
+        return self.network.personalisation(self.public, **limits)
 
     def load(self, hi=10000, **values):
         """Put a title on the card; the title."""

@@ -43,14 +43,7 @@ def card(net, bank=BANK):
     session = Applet(flash, os.urandom).session()
     command(session, c.INS_SELECT, 4, 0, c.AID, le=256)
     public = command(session, c.INS_GENERATE_KEY_PAIR, net.suite.id, le=256)
-    perso = o.Personalisation(
-        center_key=net.center.public,
-        certification_key=net.certification.public,
-        pin=PIN,
-        puk=b"12345678",
-        certificate=net.certificate(public),
-        risk=net.risk(public),
-    )
+    perso = net.personalisation(public)
     command(session, c.INS_STORE_DATA, 0x80, 0, perso.encode(), extended=True)
     command(session, c.INS_PUT_DATA, 0, 0, net.title(public).encode(), extended=True)
     return chip.content()

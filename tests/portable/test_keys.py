@@ -128,14 +128,7 @@ def personalised(chip):
     send(session, c.INS_SELECT, 4, 0, c.AID)
     public, sw = send(session, c.INS_GENERATE_KEY_PAIR, o.SUITE_P256)
     assert sw == c.SW_OK
-    perso = o.Personalisation(
-        center_key=net.center.public,
-        certification_key=net.certification.public,
-        certificate=net.certificate(public),
-        risk=net.risk(public),
-        pin=b"123456",
-        puk=b"12345678",
-    )
+    perso = net.personalisation(public)
     assert send(session, c.INS_STORE_DATA, 0x80, 0, perso.encode())[1] == c.SW_OK
     title = net.title(public)
     assert send(session, c.INS_PUT_DATA, 0, 0, title.encode())[1] == c.SW_OK

@@ -2,6 +2,7 @@
 """What the main loop does first, on a board and elsewhere: chipcash_board.loop. Portable."""
 
 from chips import Pin, Ssd1306
+from loops import End, until
 
 from chipcash_board.loop import Interrupted, Loop
 from chipcash_board.polling import BoardLoop, Front
@@ -11,10 +12,6 @@ from chipcash_drivers.ssd1306 import BLANK_MS, Display, I2c
 from chipcash_panel.panel import AGREED, ASKED, CONFIRM, DECLINED, GUARD_MS, REFUSE, Panel
 
 REQUEST = (b"nonce", bytes(8), 20000)
-
-
-class End(Exception):
-    """The test has seen enough."""
 
 
 class Medium:
@@ -71,24 +68,6 @@ class Applet:
         return True
 
 
-def run(loop, until):
-    """Let it run until something is so."""
-    tick = loop.tick
-
-    def ticked():
-        tick()
-        if until():
-            raise End()
-
-    loop.tick = ticked
-    try:
-        loop.run()
-    except End:
-        pass
-    finally:
-        busy.attend(None)
-
-
 def test_links_come_before_everything_and_all_of_them():
     done = []
     links = [Medium(done, "a"), Medium(done, "b")]
@@ -96,7 +75,7 @@ def test_links_come_before_everything_and_all_of_them():
     loop = BoardLoop(links, applet)
     for link in links:
         link.queue = [1, 2]
-    run(loop, lambda: not applet.pieces)
+    until(loop, lambda: not applet.pieces)
     assert done == [("a", 1), ("b", 1), ("a", 2), ("b", 2), "piece", "piece"]
 
 
@@ -106,7 +85,7 @@ def test_signs_of_life_are_for_the_link_that_is_answered():
     links[0].queue = [1]
     links[1].queue = [1]
     applet = Applet(done, 1)
-    run(BoardLoop(links, applet), lambda: not applet.pieces)
+    until(BoardLoop(links, applet), lambda: not applet.pieces)
     assert done == [
         ("a", 1), ("a", "working"), ("a", "working"), ("b", 1), ("b", "working"), "piece"
     ]  # fmt: skip
@@ -123,7 +102,7 @@ def test_idle_work_gives_way_to_a_tap():
         assert step < 2 or done  # nothing more of it was done
 
     applet.during = tap
-    run(BoardLoop([link], applet), lambda: not applet.pieces)
+    until(BoardLoop([link], applet), lambda: not applet.pieces)
     assert done == [("a", 1), "piece", "piece"]
 
 
@@ -132,10 +111,10 @@ def test_a_medium_that_fails_begins_anew_and_stops_no_other():
     links = [Medium(done, "a"), Medium(done, "b")]
     links[0].broken = True
     links[1].queue = [1]
-    run(BoardLoop(links, Applet(done)), lambda: True)
+    until(BoardLoop(links, Applet(done)), lambda: True)
     assert done == [("a", "reset"), ("b", 1)]
     links[0].queue = [2]
-    run(BoardLoop(links, Applet(done)), lambda: True)
+    until(BoardLoop(links, Applet(done)), lambda: True)
     assert done[2:] == [("a", 2)]
 
 

@@ -25,14 +25,7 @@ def test_a_payment():
     assert host.block(t1.block(0xC1, b"\xfe")) == (0xE1, b"\xfe")
     ok(host, c.INS_SELECT, 4, 0, c.AID, le=256)
     public = ok(host, c.INS_GENERATE_KEY_PAIR, net.suite.id, le=256)
-    perso = o.Personalisation(
-        center_key=net.center.public,
-        certification_key=net.certification.public,
-        pin=network.PIN,
-        puk=network.PUK,
-        certificate=net.certificate(public),
-        risk=net.risk(public),
-    )
+    perso = net.personalisation(public)
     ok(host, c.INS_STORE_DATA, 0x80, 0, perso.encode(), extended=True)
     ok(host, c.INS_PUT_DATA, 0, 0, net.title(public).encode(), extended=True)
     request = net.request(1234)

@@ -48,9 +48,8 @@ BUS_VARIABLE = "DBUS_SYSTEM_BUS_ADDRESS"
 
 _T = TypeVar("_T")
 _PATIENCE_S = 20.0
-_CONNECT_S = (
-    1.5  # an attempt that a link just lost has spoilt is given up while its program still tries
-)
+# Many times what it takes. One that hung was seen once, and a program that waits tries again.
+_CONNECT_S = 1.5
 _MTU = 517  # what bluetoothd asks for
 _ADAPTER = "/org/bluez/hci0"
 _FAILED = "org.bluez.Error.Failed"

@@ -338,14 +338,20 @@ def pin_hint(with_pin: bool) -> Iterator[None]:
 
 card_path = click.argument("path", envvar="CHIPCASH_CARD", default="pcsc:", metavar="[CARD]")
 
-wait_option = click.option(
-    "--wait",
-    type=click.FloatRange(min=0),
-    default=10,
-    show_default=True,
-    metavar="SECONDS",
-    help="How long to wait for a card on the reader.",
-)
+
+def wait_for(what: str, seconds: float = 10) -> Callable[[_Function], _Function]:
+    """The option --wait: how long to wait for that."""
+    return click.option(
+        "--wait",
+        type=click.FloatRange(min=0),
+        default=seconds,
+        show_default=True,
+        metavar="SECONDS",
+        help=f"How long to wait for {what}.",
+    )
+
+
+wait_option = wait_for("a card on the reader")
 
 pin_option = click.option(
     "--pin", "with_pin", is_flag=True, help="Ask for the card's PIN (or take it from CHIPCASH_PIN)."

@@ -22,6 +22,7 @@ from chipcash.cli.base import (
     optional_home_option,
     progress,
     table,
+    wait_for,
 )
 from chipcash.cli.card import personalised
 from chipcash_board.start import SAFE_MS
@@ -35,14 +36,7 @@ port_option = click.option(
     metavar="LINE",
     help="The board's serial line, as in /dev/ttyACM0. Else it is looked for.",
 )
-wait_option = click.option(
-    "--wait",
-    type=click.FloatRange(min=0),
-    default=10,
-    show_default=True,
-    metavar="SECONDS",
-    help="How long to wait for the board's prompt.",
-)
+wait_option = wait_for("the board's prompt")
 
 
 @click.group("board", cls=Group)

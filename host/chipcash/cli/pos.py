@@ -28,6 +28,7 @@ from chipcash.cli.base import (
     pin_option,
     progress,
     table,
+    wait_for,
     when,
     yuan,
 )
@@ -70,14 +71,7 @@ _reference_option = click.option(
     metavar="TEXT",
     help="Your name for this order: given again, it is the same order and paid once.",
 )
-_wait_option = click.option(
-    "--wait",
-    type=click.FloatRange(min=0),
-    default=60,
-    show_default=True,
-    metavar="SECONDS",
-    help="How long to wait for the customer's card.",
-)
+_wait_option = wait_for("the customer's card", 60)
 
 
 @click.group("pos", cls=Group)

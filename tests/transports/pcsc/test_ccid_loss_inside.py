@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from chipcash.card import Card
-from chipcash.errors import LinkLostError, NoCardError, NoReaderError, TransportError
+from chipcash.errors import LinkLostError, NoReaderError, TransportError
 from chipcash.transports import Connection, open_path
 from chipcash_sim import emulator
 from chipcash_sim.hardware.pty import PtyLine
@@ -36,11 +36,12 @@ def test_link_loss_at_every_frame(session: Session, tmp_path: Path) -> None:
 
 
 def _open_again(path: str, session: Session) -> Connection:
-    """The card that is back. Where the driver has given the reader up for good, or no longer sees what is in
-    it, the service is restarted, as a person would."""
+    """The card that is back. Where the driver has given the reader up for good, the service is restarted, as
+    a person would. Where its own look for a card was lost, it waits 3 s for the answer
+    (DEFAULT_COM_READ_TIMEOUT) before it looks again."""
     try:
-        return open_path(path, wait=3)
-    except (NoReaderError, NoCardError):
+        return open_path(path, wait=10)
+    except NoReaderError:
         session.restart()
         return open_path(path, wait=10)
 
