@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -32,8 +32,9 @@ def connect(path: str | Path) -> sqlite3.Connection:
 class Database:
     """One SQLite file, safe to use from several threads and processes.
 
-    path: the file, or ":memory:"; schema: the statements that make its tables; version: of the schema;
-    what: what it is to people, as in "The ledger"; create: whether to make the tables where there are none.
+    path: the file, or ":memory:"; schema: the statements that make its tables, or a database with them, to be
+    copied; version: of the schema; what: what it is to people, as in "The ledger"; create: whether to make
+    the tables where there are none.
 
     Reads see the last commit. A single write is durable when `execute` returns. What belongs together
     happens inside `transaction`, which takes the write lock at once (BEGIN IMMEDIATE), so that what was
@@ -44,7 +45,7 @@ class Database:
     def __init__(
         self,
         path: str | Path,
-        schema: Sequence[str],
+        schema: Sequence[str] | sqlite3.Connection,
         *,
         version: int,
         what: str,
@@ -59,12 +60,14 @@ class Database:
             raise self._failed(error) from None
         self._db.row_factory = sqlite3.Row
         try:
+            if create and isinstance(schema, sqlite3.Connection) and self._is_empty():
+                schema.backup(self._db)
             for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
                 self.execute(f"PRAGMA {pragma}")
-            if create and not self.row("SELECT count(*) FROM sqlite_schema")[0]:
+            if create and not isinstance(schema, sqlite3.Connection) and self._is_empty():
                 with self.transaction():
                     # Another process may have been faster.
-                    if not self.row("SELECT count(*) FROM sqlite_schema")[0]:
+                    if self._is_empty():
                         for statement in schema:
                             self.execute(statement)
                         self.execute(f"PRAGMA user_version = {version}")
@@ -80,6 +83,9 @@ class Database:
                 " damaged: restore its newest backup.",
                 path=str(path),
             )
+
+    def _is_empty(self) -> bool:
+        return not self.row("SELECT count(*) FROM sqlite_schema")[0]
 
     def close(self) -> None:
         """Close the file. May be repeated."""
@@ -97,6 +103,17 @@ class Database:
             return self._db.execute(statement, values)
         except sqlite3.Error as error:
             raise self._failed(error) from error
+
+    def execute_many(self, statement: str, rows: Sequence[Sequence[Any]]) -> None:
+        """Execute one statement once for each row of values."""
+        try:
+            self._db.executemany(statement, rows)
+        except sqlite3.Error as error:
+            raise self._failed(error) from error
+
+    def define(self, name: str, function: Callable[[Any], Any]) -> None:
+        """Let statements call a function of one value, which depends on nothing else."""
+        self._db.create_function(name, 1, function, deterministic=True)
 
     def all(self, statement: str, *values: Any) -> list[Row]:
         """All rows of a statement."""

@@ -11,7 +11,8 @@ from chipcash.bank.issuing import IssuingLibrary
 from chipcash.bank.library import BankLibrary
 from chipcash.center.client import CenterApi
 from chipcash.center.errors import CenterError
-from chipcash.center.ledger import Center, Parameters
+from chipcash.center.parameters import Parameters
+from chipcash.center.registration import Center
 from chipcash.certification import Authority
 from chipcash.clock import Clock, system_clock
 from chipcash.database import DatabaseError

@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 from chipcash.center.errors import CenterRefused, LedgerError
-from chipcash.center.ledger import MAX_INTERVALS, Center
+from chipcash.center.registration import MAX_INTERVALS, Center
 from chipcash.evidence import EvidenceInvalid, verify_evidence
 from chipcash.trust import object_id
 from chipcash_wire import objects as o

@@ -10,8 +10,10 @@ from __future__ import annotations
 import hashlib
 from functools import cache
 from pathlib import Path
+from typing import Any
 
-from chipcash.center.ledger import Center, Parameters
+from chipcash.center.parameters import Parameters
+from chipcash.center.registration import Center
 from chipcash.certification import Authority
 from chipcash.crypto import PrivateKey
 from chipcash.crypto import suite as find_suite
@@ -164,6 +166,18 @@ def states(receipt: o.Receipt) -> list[list[str]]:
     return [[o.OUTCOMES[x.state] for x in result.outcomes] for result in receipt.results]
 
 
-def dump(center: Center) -> list[str]:
-    """Every row of the ledger, but for challenges; equal dumps are equal ledgers."""
-    return [line for line in center._db._db.iterdump() if '"challenges"' not in line]
+TABLES = {
+    "coins": "serial", "titles": "serial, epoch", "slices": "serial, lo", "claims": "claim_id",
+    "spends": "serial, title_id, lo", "inputs": "serial, title_id, lo, claim", "deposits": "digest",
+    "voids": "payee, nonce, amount", "evidence": "digest", "blacklist": "sequence", "cards": "subject",
+    "sequence": "next",
+}  # fmt: skip
+"""The ledger's tables, but for challenges, and how their rows are ordered."""
+
+
+def dump(center: Center) -> dict[str, list[tuple[Any, ...]]]:
+    """Every row of the ledger; equal dumps are equal ledgers."""
+    return {
+        table: [tuple(row) for row in center._db.all(f"SELECT * FROM {table} ORDER BY {order}")]
+        for table, order in TABLES.items()
+    }

@@ -13,7 +13,7 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
-from chipcash.center.ledger import Center
+from chipcash.center.registration import Center
 from chipcash.center.service import Service
 from chipcash.cli import root
 from chipcash.home import Home, init

@@ -13,7 +13,7 @@ from chipcash.bank.errors import BankError
 from chipcash.bank.issuing import IssuingLibrary
 from chipcash.bank.library import DEADLINE, MAX_TITLES, BankLibrary
 from chipcash.center.errors import CenterUnreachable
-from chipcash.center.ledger import Parameters
+from chipcash.center.parameters import Parameters
 from chipcash_wire import objects as o
 from chipcash_wire.tlv import WireError
 from tests.builders import changed

@@ -13,7 +13,8 @@ import pytest
 from chipcash.bank.cards import new_puk, personalise
 from chipcash.card import Card, CardError, CardReplyError, PinError
 from chipcash.cardholder import Synchronisation, load, synchronise
-from chipcash.center.ledger import Center, Parameters, TierLimits
+from chipcash.center.parameters import Parameters, TierLimits
+from chipcash.center.registration import Center
 from chipcash.certification import Authority
 from chipcash.errors import LinkLostError
 from chipcash.genuine import CardForged, genuine

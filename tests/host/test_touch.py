@@ -11,7 +11,8 @@ import pytest
 
 from chipcash.card import Card, CardError
 from chipcash.cardholder import synchronise
-from chipcash.center.ledger import Center, Parameters
+from chipcash.center.parameters import Parameters
+from chipcash.center.registration import Center
 from chipcash.errors import LinkLostError
 from chipcash.genuine import verify_pin
 from chipcash.touch import TouchRefused, TouchUnfinished, send

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from chipcash.center.ledger import Parameters
+from chipcash.center.parameters import Parameters
 from chipcash_panel.framebuffer import SIZE
 from chipcash_sim import forms
 from chipcash_sim.hardware.panel import BUTTONS, FrontPanel

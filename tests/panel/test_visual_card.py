@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from chipcash.card import Card, CardError, PinError
-from chipcash.center.ledger import Center, Parameters
+from chipcash.center.parameters import Parameters
+from chipcash.center.registration import Center
 from chipcash.genuine import verify_pin
 from chipcash.pos import AnswerLost, Pos
 from chipcash.touch import TouchUnfinished, send

@@ -12,7 +12,8 @@ from typing import Any
 from chipcash import database
 from chipcash.card import Card
 from chipcash.center.errors import CenterUnreachable
-from chipcash.center.ledger import Center, Parameters
+from chipcash.center.parameters import Parameters
+from chipcash.center.registration import Center
 from chipcash.errors import LinkLostError
 from chipcash.pos import Payment, Pos
 from chipcash.transports import Connection, open_path

@@ -18,10 +18,12 @@ from typing import Any
 import pytest
 
 import chipcash.center.http
-import chipcash.center.ledger
+import chipcash.center.inquiry
+import chipcash.center.registration
 import chipcash.web
 from chipcash.center.http import ENDPOINTS, MAX_BODY
-from chipcash.center.ledger import MAX_INTERVALS, MAX_RENEWED, Parameters
+from chipcash.center.parameters import Parameters
+from chipcash.center.registration import MAX_INTERVALS, MAX_RENEWED
 from chipcash.pos import PaymentState, RequestState, books
 from chipcash.terminal import REASONS, RETRYABLE, Policy
 from chipcash_card.applet import Applet
@@ -688,7 +690,8 @@ def refusals(module: ModuleType) -> Iterator[tuple[str, int]]:
 
 def test_errors() -> None:
     made = {
-        *refusals(chipcash.center.ledger),
+        *refusals(chipcash.center.registration),
+        *refusals(chipcash.center.inquiry),
         *refusals(chipcash.center.http),
         *refusals(chipcash.web),
         ("unknown", 404),  # these two by the router

@@ -12,7 +12,8 @@ import pytest
 
 from chipcash import crypto
 from chipcash.center.bodies import split
-from chipcash.center.ledger import Center, Parameters
+from chipcash.center.parameters import Parameters
+from chipcash.center.registration import Center
 from chipcash.center.service import Service
 from chipcash.evidence import verify_evidence
 from chipcash.trust import object_id

@@ -24,7 +24,8 @@ from chipcash.bank.library import BankLibrary
 from chipcash.card import Card
 from chipcash.cardholder import synchronise
 from chipcash.center.errors import CenterUnreachable
-from chipcash.center.ledger import Center, Parameters
+from chipcash.center.parameters import Parameters
+from chipcash.center.registration import Center
 from chipcash.certification import Authority
 from chipcash.crypto import PrivateKey
 from chipcash.crypto import suite as find_suite

@@ -22,7 +22,7 @@ from starlette.routing import Route
 import chipcash
 from chipcash.center.bodies import join
 from chipcash.center.errors import CenterRefused
-from chipcash.center.ledger import Center
+from chipcash.center.registration import Center
 from chipcash.web import COMPONENTS, MAX_BODY, TooLarge, body, on_http, on_too_large, refusal
 from chipcash_wire import objects as o
 from chipcash_wire.tlv import WireError

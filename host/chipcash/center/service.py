@@ -6,7 +6,7 @@ from __future__ import annotations
 from chipcash import web
 from chipcash.center.errors import CenterError
 from chipcash.center.http import create_app
-from chipcash.center.ledger import Center
+from chipcash.center.registration import Center
 
 __all__ = ["Service"]
 

@@ -1,0 +1,205 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A ledger in PostgreSQL, by psycopg 3: rows travel as arrays, statements in pipelines.
+
+A batch of claims takes two round trips: one for everything that is read, one for everything that is written,
+with the commit. Writers wait for each other at one advisory lock: what a transaction decided then holds, also
+against other centers at the same database.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from chipcash.center.storage import Given, Query, Row, Storage
+from chipcash.database import DatabaseError
+
+try:
+    import psycopg
+    from psycopg_pool import ConnectionPool, PoolTimeout
+except ImportError as error:
+    raise DatabaseError(
+        f"A ledger in PostgreSQL needs the Python packages psycopg and psycopg-pool: {error}.",
+        hint="Run: pip install 'chipcash[postgres]'",
+    ) from None
+
+__all__ = ["PostgresStorage", "upgrade"]
+
+_LOCK = 0x63686970_63617368
+"""The advisory lock of who writes to the ledger: "chipcash"."""
+
+_CONNECT_S = 10
+_CONNECTIONS = 8
+_TYPES = {bytes: "bytea[]", int: "bigint[]"}
+
+
+class PostgresStorage(Storage):
+    """A ledger in the PostgreSQL database of a URL (libpq's, postgresql://…)."""
+
+    def __init__(self, url: str) -> None:
+        self._where = _shown(url)
+        self._local = threading.local()
+        self._create_if_empty(url)
+        self._pool = ConnectionPool(
+            url,
+            min_size=1,
+            max_size=_CONNECTIONS,
+            timeout=_CONNECT_S,
+            kwargs={"autocommit": True},
+            configure=_configure,
+            check=ConnectionPool.check_connection,
+            open=True,
+        )
+
+    def _create_if_empty(self, url: str) -> None:
+        """Make the tables where there are none; refuse those of another version."""
+        from chipcash.center import migrations
+
+        with _told(self._where), psycopg.connect(url, connect_timeout=_CONNECT_S) as connection:
+            connection.execute("SELECT pg_advisory_lock(%s)", [_LOCK])
+            if _version(connection) is None:
+                migrations.upgrade(connection, "postgresql+psycopg")
+            found = _version(connection)
+        if found != migrations.HEAD:
+            raise DatabaseError(
+                f"The ledger in {self._where} has version {found}; this program knows {migrations.HEAD}.",
+                hint="If it is older, back it up, end its centers, then: chipcash center upgrade. Else use "
+                "the chipcash that wrote it.",
+            )
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._pool.close()
+
+    def execute(self, statement: str, *values: Any) -> None:
+        """As Storage."""
+        with self._connection() as connection:
+            connection.execute(_sql(statement), values)
+
+    def queries(self, queries: Sequence[Query]) -> list[list[Row]]:
+        """As Storage."""
+        with self._connection() as connection:
+            if len(queries) == 1:
+                statement, values = queries[0]
+                return [list(connection.execute(_sql(statement), values))]
+            with connection.pipeline():
+                cursors = [
+                    connection.execute(_sql(statement), values) for statement, values in queries
+                ]
+                return [cursor.fetchall() for cursor in cursors]
+
+    def insert(
+        self, table: str, columns: Mapping[str, type], rows: Sequence[Row], conflict: str = ""
+    ) -> None:
+        """As Storage."""
+        if rows:
+            given = self.given(columns, rows)
+            names = ", ".join(columns)
+            after = f" ON CONFLICT {conflict}" if conflict else ""
+            self.execute(
+                f"INSERT INTO {table} ({names}) SELECT {names} FROM {given.sql} AS rows{after}",
+                *given.values,
+            )
+
+    def given(self, columns: Mapping[str, type], rows: Sequence[Row]) -> Given:
+        """As Storage: rows travel as one array for each column."""
+        arrays = ", ".join(f"?::{_TYPES[kind]}" for kind in columns.values())
+        names = ", ".join(columns)
+        return Given(
+            f"(SELECT ordinality - 1 AS n, {names} FROM unnest({arrays}) WITH ORDINALITY"
+            f" AS given({names}, ordinality))",
+            [[row[at] for row in rows] for at in range(len(columns))],
+        )
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """As Storage."""
+        with self._connection() as connection, connection.pipeline(), connection.transaction():
+            connection.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
+            # All goes by keys here; a table without statistics would have the planner read all of it.
+            connection.execute("SET LOCAL enable_seqscan = off")
+            with self._kept(connection):
+                yield
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """As Storage."""
+        if getattr(self._local, "connection", None) is not None:
+            yield
+            return
+        with self._connection() as connection, connection.transaction():
+            connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+            with self._kept(connection):
+                yield
+
+    @contextmanager
+    def _kept(self, connection: psycopg.Connection[Any]) -> Iterator[None]:
+        """Have this thread use the connection for everything."""
+        self._local.connection = connection
+        try:
+            yield
+        finally:
+            self._local.connection = None
+
+    @contextmanager
+    def _connection(self) -> Iterator[psycopg.Connection[Any]]:
+        """The connection of this thread's transaction, else any."""
+        kept = getattr(self._local, "connection", None)
+        with _told(self._where):
+            if kept is not None:
+                yield kept
+            else:
+                with self._pool.connection() as connection:
+                    yield connection
+
+
+def upgrade(url: str) -> None:
+    """Bring the ledger at a URL to this program's version. Raises DatabaseError."""
+    from chipcash.center import migrations
+
+    with _told(_shown(url)), psycopg.connect(url, connect_timeout=_CONNECT_S) as connection:
+        connection.execute("SELECT pg_advisory_lock(%s)", [_LOCK])
+        migrations.upgrade(connection, "postgresql+psycopg")
+
+
+def _configure(connection: psycopg.Connection[Any]) -> None:
+    """A commit waits for the disk, and for the standbys if there are synchronous ones."""
+    (found,) = connection.execute("SHOW synchronous_commit").fetchone() or ("",)
+    if found in ("off", "local"):
+        connection.execute("SET synchronous_commit = on")
+
+
+def _version(connection: psycopg.Connection[Any]) -> str | None:
+    """The ledger's version, None where there is none."""
+    row = connection.execute("SELECT to_regclass('alembic_version')").fetchone()
+    if row is None or row[0] is None:
+        return None
+    found = connection.execute("SELECT version_num FROM alembic_version").fetchone()
+    return None if found is None else str(found[0])
+
+
+def _sql(statement: str) -> Any:
+    """A statement of the ledger as psycopg wants it: no value is ever part of one."""
+    return statement.replace("?", "%s")
+
+
+def _shown(url: str) -> str:
+    """The URL without its password."""
+    with suppress(psycopg.Error):
+        found = psycopg.conninfo.conninfo_to_dict(url)
+        return f"PostgreSQL's {found.get('dbname', 'database')} at {found.get('host', 'localhost')}"
+    return "PostgreSQL"
+
+
+@contextmanager
+def _told(where: str) -> Iterator[None]:
+    """Whatever the database says as a DatabaseError."""
+    try:
+        yield
+    except (psycopg.Error, PoolTimeout) as error:
+        raise DatabaseError(
+            f"The ledger in {where} cannot be used: {str(error).strip()}",
+            hint="See that the database runs, and repeat: the same request never counts twice.",
+        ) from None

@@ -1,0 +1,649 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The registration center: who owns which fen of which coin (protocols/spec/center.md).
+
+Every coin's [0, amount) is partitioned into slices; a slice is live under exactly one title or redeemed.
+Value changes hands in one function only, `Batch.write`, always inside one transaction that is durable before
+anything is answered. Whatever is needed to answer the same request with the same bytes is written in the
+same transaction, so a crash between commit and answer costs nothing.
+
+Signatures are verified before the transaction begins: titles never change once they are made.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from chipcash import crypto
+from chipcash.center.batch import Batch, Part, Repeated, Verified
+from chipcash.center.errors import CenterRefused, LedgerError
+from chipcash.center.inquiry import Inquiry, unknown
+from chipcash.center.parameters import Parameters
+from chipcash.center.storage import open_storage
+from chipcash.clock import Clock, system_clock
+from chipcash.trust import Trust, object_id
+from chipcash_wire import objects as o
+
+__all__ = ["MAX_INTERVALS", "Center"]
+
+MAX_INTERVALS = 200
+"""Most intervals in one deposit, so that its receipt fits one object (65535 bytes) in the worst case."""
+MAX_RENEWED = 200
+"""Most slices that one reclaim of a title brings back; the next reclaim brings the next."""
+
+
+class Center(Inquiry):
+    """A registration center over its ledger. Safe to use from several threads.
+
+    ledger: where it is, see open_storage(); key: the center's private key; trust: the network, whose
+    center certificate must be for that key; clock: seconds since 1970. Methods raise CenterRefused where
+    the center says no, and then nothing has changed.
+    """
+
+    def __init__(
+        self,
+        ledger: str | Path,
+        key: crypto.PrivateKey,
+        trust: Trust,
+        parameters: Parameters | None = None,
+        clock: Clock = system_clock,
+    ) -> None:
+        if key.public != trust.center_key:
+            raise LedgerError(
+                "This private key is not the one that the network's center certificate names.",
+                hint="Start the center with the directory that belongs to this network file.",
+            )
+        super().__init__(open_storage(ledger))
+        self.trust = trust
+        self.parameters = parameters or Parameters()
+        self._key = key
+        self._clock = clock
+
+    def close(self) -> None:
+        """Close the ledger."""
+        self._db.close()
+
+    # ---- money in, money on -------------------------------------------------------------------------
+
+    def register_coin(self, coin: o.Coin) -> o.Title:
+        """Register a new coin of the issuing library; its title for the coin's owner.
+
+        The same coin brings the same title. Refused: signature, network, conflict (the serial was
+        registered with other content).
+        """
+        self._need_header(coin)
+        if not self.trust.signed_by_issuer(coin):
+            raise _refused_signature("coin", "the issuing library")
+        with self._db.transaction():
+            row = self._db.one("SELECT bytes FROM coins WHERE serial = ?", coin.serial)
+            if row is not None:
+                if o.Coin.decode(row[0]).message() != coin.message():
+                    raise CenterRefused(
+                        "conflict",
+                        "This serial was registered before with another amount or owner.",
+                        status=409,
+                        hint="A serial is never reused: create another coin.",
+                    )
+                return self._title_of_epoch(coin.serial, 1)
+            title = self._make_title(coin.serial, coin.amount, 0, coin.amount, coin.owner, 1)
+            title_id = object_id(title)
+            self._db.execute(
+                "INSERT INTO coins (serial, seq, amount, owner, bytes, epoch, time)"
+                " VALUES (?,?,?,?,?,1,?)",
+                coin.serial, self._fact(), coin.amount, coin.owner, coin.encode(), self._clock(),
+            )  # fmt: skip
+            self._db.execute(
+                "INSERT INTO titles (serial, epoch, seq, title_id, lo, hi, owner, bytes)"
+                " VALUES (?,1,?,?,0,?,?,?)",
+                coin.serial, self._fact(), title_id, coin.amount, coin.owner, title.encode(),
+            )  # fmt: skip
+            self._db.execute(
+                "INSERT INTO slices (serial, lo, hi, title_id) VALUES (?,0,?,?)",
+                coin.serial, coin.amount, title_id,
+            )  # fmt: skip
+            return title
+
+    def settle(self, deposit: o.Deposit) -> o.Receipt:
+        """Settle a deposit's claims, each interval by itself, in one transaction.
+
+        The same deposit brings the same receipt, a claim registered before its first outcome. The receipt
+        carries the titles that the claims led to. A claim that does not verify ends *invalid* and
+        stops no other. Refused: network, too-large (more than MAX_INTERVALS intervals).
+        """
+        self._need_header(deposit)
+        if sum(len(claim.inputs) for claim in deposit.claims) > MAX_INTERVALS:
+            raise CenterRefused(
+                "too-large",
+                f"The deposit spends more than {MAX_INTERVALS} intervals; nothing was settled.",
+                status=413,
+                hint="Split it into several deposits.",
+            )
+        digest = object_id(deposit)
+        known = self._receipt(digest)
+        if known is not None:
+            return known
+        checked = self._verify(deposit.claims)
+        with self._db.transaction():
+            batch = Batch(self._db, self._clock())
+            batch.load([verified for verified in checked if verified is not None])
+            known = self._receipt(digest)
+            if known is not None:  # the same deposit came twice at once
+                return known
+            results = [
+                _uniform(claim, o.INVALID) if verified is None else self._settle(verified, batch)
+                for claim, verified in zip(deposit.claims, checked, strict=True)
+            ]
+            self._finish(batch)
+            # An invalid claim may bear the id of a good one: the id does not cover the signature.
+            valid = [result.claim_id for result in results if not _is_invalid(result)]
+            titles = self._titles_led_to(valid, o.SETTLED, batch)
+            receipt = self._make_receipt(digest, results, titles)
+            self._db.execute(
+                "INSERT INTO deposits (digest, time, receipt) VALUES (?,?,?)",
+                digest, receipt.time, receipt.encode(),
+            )  # fmt: skip
+            return receipt
+
+    def register_void(self, void: o.Void) -> None:
+        """Bar the claim with this nonce, payee and amount for ever; it may come again.
+
+        Refused: signature, network.
+        """
+        self._need_header(void)
+        self._need_payee_signature(void)
+        with self._db.transaction():
+            self._store_void(void, self._fact())
+
+    def reclaim(self, reclaim: o.Reclaim) -> o.Receipt:
+        """Give money back to its payer: the intervals of a claim, or what is left of an expired title.
+
+        The receipt carries the payer's new titles; asking again brings them again. Refused: network,
+        signature (of the void), not-yet (neither past deadline or expiry and grace, nor voided), unknown.
+        """
+        self._need_header(reclaim)
+        if reclaim.title_id is not None:
+            return self._reclaim_title(reclaim, reclaim.title_id)
+        return self._reclaim_claim(reclaim, reclaim.claims[0])
+
+    # ---- cards --------------------------------------------------------------------------------------
+
+    def register_card(self, certificate: o.Certificate) -> o.RiskParameters:
+        """Register a certified card: its first risk parameters (sequence 1), or its newest if it was.
+
+        A later certificate for the same key replaces the stored one. Refused: signature, network, role,
+        expired, blacklisted.
+        """
+        self._need_header(certificate)
+        if not self.trust.signed_by_certification(certificate):
+            raise _refused_signature("certificate", "the certification center")
+        if certificate.role != o.ROLE_CARD:
+            raise CenterRefused("role", "This certificate is not a card's; nothing was registered.")
+        self._need_unexpired(certificate)
+        with self._db.transaction():
+            self._need_unlisted(certificate.subject)
+            row = self._db.one(
+                "SELECT certificate, risk FROM cards WHERE subject = ?", certificate.subject
+            )
+            if row is None:
+                risk = self._make_risk(certificate, 1)
+                self._db.execute(
+                    "INSERT INTO cards (subject, certificate, sequence, risk) VALUES (?,?,1,?)",
+                    certificate.subject, certificate.encode(), risk.encode(),
+                )  # fmt: skip
+                return risk
+            if certificate.expiry > o.Certificate.decode(row[0]).expiry:
+                self._db.execute(
+                    "UPDATE cards SET certificate = ? WHERE subject = ?",
+                    certificate.encode(), certificate.subject,
+                )  # fmt: skip
+            return o.RiskParameters.decode(row[1])
+
+    def challenge(self, key: bytes) -> bytes:
+        """16 fresh bytes for the card with this key to prove itself with, once. Refused: unknown."""
+        nonce = secrets.token_bytes(16)
+        with self._db.transaction():
+            self._card(key)
+            now = self._clock()
+            self._db.execute(
+                "DELETE FROM challenges WHERE time < ?", now - self.parameters.challenge_lifetime
+            )
+            self._db.execute(
+                "INSERT INTO challenges (nonce, subject, time) VALUES (?,?,?)", nonce, key, now
+            )
+        return nonce
+
+    def risk(self, key: bytes, proof: o.GenuineProof) -> o.RiskParameters:
+        """The card's next risk parameters, against its genuine proof over a challenge of this center.
+
+        Refused: unknown, network, subject, signature, challenge, expired, blacklisted.
+        """
+        self._need_header(proof)
+        if proof.subject != key:
+            raise CenterRefused("subject", "The proof is another card's.")
+        if not self.trust.signed_by(proof, key):
+            raise _refused_signature("proof", "the card")
+        with self._db.transaction():
+            certificate, sequence = self._card(key)
+            row = self._db.one(
+                "SELECT time FROM challenges WHERE nonce = ? AND subject = ?", proof.nonce, key
+            )
+            if row is None or row[0] + self.parameters.challenge_lifetime < self._clock():
+                raise CenterRefused(
+                    "challenge",
+                    "The proof answers no challenge that is open for this card.",
+                    hint="Get a new challenge and repeat.",
+                )
+            self._need_unexpired(certificate)
+            self._need_unlisted(key)
+            risk = self._make_risk(certificate, sequence + 1)
+            self._db.execute("DELETE FROM challenges WHERE nonce = ?", proof.nonce)
+            self._db.execute(
+                "UPDATE cards SET sequence = ?, risk = ? WHERE subject = ?",
+                sequence + 1, risk.encode(), key,
+            )  # fmt: skip
+            return risk
+
+    def block(self, key: bytes) -> None:
+        """Put a lost card's key on the blacklist. For who runs the center: no request over HTTP does it."""
+        with self._db.transaction():
+            if not self._is_listed(key):
+                self._list(key, o.REASON_LOST, None, self._fact())
+
+    # ---- the network, time and the blacklist -------------------------------------------------------
+
+    def network(self) -> tuple[o.Certificate, ...]:
+        """The certificates of the issuing library and of this center."""
+        return self.trust.certificates
+
+    def signed_time(self) -> o.SignedTime:
+        """The center's time and the number of blacklist entries."""
+        with self._db.reading():
+            (sequence,) = self._db.row("SELECT COALESCE(MAX(sequence), 0) FROM blacklist")
+            signed_time: o.SignedTime = self._signed(
+                o.SignedTime(
+                    header=self.trust.header,
+                    signer=self._key.key_id,
+                    time=self._clock(),
+                    sequence=sequence,
+                )
+            )
+            return signed_time
+
+    def blacklist(self, since: int = 0) -> tuple[tuple[o.BlacklistEntry, ...], o.SignedTime]:
+        """Entries with a sequence above since, in order, and the signed time that completes them."""
+        with self._db.reading():
+            rows = self._db.all(
+                "SELECT bytes FROM blacklist WHERE sequence > ? ORDER BY sequence", since
+            )
+            signed_time = self.signed_time()
+        return tuple(o.BlacklistEntry.decode(row[0]) for row in rows), signed_time
+
+    # ---- settling -----------------------------------------------------------------------------------
+
+    def _verify(self, claims: Sequence[o.Claim]) -> list[Verified | None]:
+        """What needs no transaction: header, titles known and of one owner, bounds, signature."""
+        ids = {item.title_id for claim in claims for item in claim.inputs}
+        given = self._db.given({"title_id": bytes}, [(title_id,) for title_id in ids])
+        titles = {
+            title_id: rest
+            for title_id, *rest in self._db.all(
+                "SELECT titles.title_id, titles.serial, titles.lo, titles.hi, titles.owner"
+                f" FROM {given.sql} AS given JOIN titles ON titles.title_id = given.title_id",
+                *given.values,
+            )
+        }
+        return [self._verify_claim(claim, titles) for claim in claims]
+
+    def _verify_claim(self, claim: o.Claim, titles: dict[bytes, list[Any]]) -> Verified | None:
+        if not self.trust.accepts(claim.header):
+            return None
+        parts = []
+        owners = set()
+        for item in claim.inputs:
+            if item.title_id not in titles:
+                return None
+            serial, lo, hi, owner = titles[item.title_id]
+            if item.lo < lo or item.hi > hi:
+                return None
+            parts.append(Part(item.title_id, serial, item.lo, item.hi))
+            owners.add(owner)
+        if len(owners) != 1 or not self.trust.signed_by(claim, *owners):
+            return None
+        return Verified(claim, object_id(claim), owners.pop(), tuple(parts))
+
+    def _settle(self, verified: Verified, batch: Batch) -> o.Result:
+        """Decide and register one claim; its first outcome if it was registered before."""
+        known = batch.known(verified.claim_id)
+        if known is not None:
+            return known
+        claim = verified.claim
+        if batch.is_void(claim):
+            result = _uniform(claim, o.VOIDED)
+        elif self._clock() > claim.deadline + self.parameters.grace:
+            result = _uniform(claim, o.EXPIRED)
+        else:
+            redeemed = claim.payee == self.trust.issuer_key
+            result = _decide(verified, batch, o.SETTLED, None if redeemed else claim.payee)
+        loss = sum(x.hi - x.lo for x in result.outcomes if x.state == o.DISPUTED)
+        fund = min(loss, self.parameters.guarantee)
+        batch.register(verified, result, fund, loss - fund)
+        return result
+
+    def _finish(self, batch: Batch) -> None:
+        """Write what was decided, with evidence and blacklist entries for what was paid twice."""
+        for repeated in batch.repeated:
+            self._store_evidence(repeated, batch)
+        batch.write(self._make_title)
+
+    def _store_evidence(self, repeated: Repeated, batch: Batch) -> None:
+        part = repeated.part
+        (data,) = self._db.row(
+            "SELECT bytes FROM titles WHERE serial = ? AND title_id = ?", part.serial, part.title_id
+        )
+        title = o.Title.decode(data)
+        evidence = o.Evidence(
+            header=self.trust.header,
+            title=title,
+            claims=(o.Claim.decode(repeated.first), repeated.claim),
+        )
+        digest = object_id(evidence)
+        self._db.execute(
+            "INSERT INTO evidence (digest, seq, bytes, claim, time) VALUES (?,?,?,?,?)",
+            digest, batch.fact(), evidence.encode(), repeated.seq, self._clock(),
+        )  # fmt: skip
+        if not self._is_listed(title.owner):
+            self._list(title.owner, o.REASON_REPEAT_PAYMENT, digest, batch.fact())
+
+    def _list(self, subject: bytes, reason: int, digest: bytes | None, seq: int) -> None:
+        """Put a key on the blacklist."""
+        (sequence,) = self._db.row("SELECT COALESCE(MAX(sequence), 0) + 1 FROM blacklist")
+        entry = self._signed(
+            o.BlacklistEntry(
+                header=self.trust.header,
+                signer=self._key.key_id,
+                sequence=sequence,
+                subject=subject,
+                reason=reason,
+                time=self._clock(),
+                digest=digest,
+            )
+        )
+        self._db.execute(
+            "INSERT INTO blacklist (sequence, seq, subject, bytes) VALUES (?,?,?,?)",
+            sequence, seq, subject, entry.encode(),
+        )  # fmt: skip
+
+    # ---- reclaiming ---------------------------------------------------------------------------------
+
+    def _reclaim_claim(self, reclaim: o.Reclaim, claim: o.Claim) -> o.Receipt:
+        for void in reclaim.voids:
+            self._need_header(void)
+            self._need_payee_signature(void)
+            if (void.payee, void.nonce, void.amount) != (claim.payee, claim.nonce, claim.amount):
+                raise CenterRefused("void", "The void is for another claim; nothing was returned.")
+        (verified,) = self._verify([claim])
+        digest = object_id(reclaim)
+        if verified is None:
+            return self._make_receipt(digest, [_uniform(claim, o.INVALID)], [])
+        with self._db.transaction():
+            batch = Batch(self._db, self._clock())
+            batch.load([verified])
+            known = batch.known(verified.claim_id)
+            open_states = (o.EXPIRED, o.VOIDED)
+            if known is None or any(x.state in open_states for x in known.outcomes):
+                due = self._clock() > claim.deadline + self.parameters.grace
+                if not (due or reclaim.voids or batch.is_void(claim)):
+                    raise CenterRefused(
+                        "not-yet",
+                        "The payee may still deposit this claim; nothing was returned.",
+                        hint="Wait until deadline and grace are over, or ask the payee for a void.",
+                    )
+                for void in reclaim.voids:
+                    self._store_void(void, batch.fact())
+            if known is None:
+                result = _decide(verified, batch, o.RECLAIMED, verified.payer)
+                batch.register(verified, result, 0, 0)  # of a reclaim nobody bears a loss
+            else:
+                result = _reclaim_known(verified, known, batch)
+            self._finish(batch)
+            titles = self._titles_led_to([verified.claim_id], o.RECLAIMED, batch)
+            return self._make_receipt(digest, [result], titles)
+
+    def _reclaim_title(self, reclaim: o.Reclaim, title_id: bytes) -> o.Receipt:
+        row = self._db.one("SELECT bytes FROM titles WHERE title_id = ?", title_id)
+        if row is None:
+            raise unknown("title")
+        title = o.Title.decode(row[0])
+        if self._clock() <= title.expiry + self.parameters.grace:
+            raise CenterRefused(
+                "not-yet",
+                "The title has not expired, grace included; nothing was returned.",
+                hint="Until then it can be spent, also to its own owner.",
+            )
+        with self._db.transaction():
+            rows = self._db.all(
+                "SELECT lo, hi FROM slices WHERE title_id = ? AND serial = ? ORDER BY lo LIMIT ?",
+                title_id, title.serial, MAX_RENEWED,
+            )  # fmt: skip
+            batch = Batch(self._db, self._clock())
+            parts = [Part(title_id, title.serial, lo, hi) for lo, hi in rows]
+            batch.load([], parts)
+            for part in parts:
+                batch.take(part, None, o.RECLAIMED, title.owner)
+            batch.write(self._make_title)
+            # Those of this reclaim come first; when nothing was left, those of the one before.
+            titles = self._db.all(
+                "SELECT bytes FROM titles WHERE title_id IN (SELECT new_title FROM spends"
+                " WHERE serial = ? AND title_id = ? AND claim IS NULL) ORDER BY seq DESC LIMIT ?",
+                title.serial, title_id, len(rows) or MAX_RENEWED,
+            )  # fmt: skip
+            return self._make_receipt(
+                object_id(reclaim), [], [o.Title.decode(data) for (data,) in titles]
+            )
+
+    # ---- making signed objects ----------------------------------------------------------------------
+
+    def _signed(self, obj: Any) -> Any:
+        return obj.signed(self._key.sign(obj.message()))
+
+    def _make_title(
+        self, serial: bytes, amount: int, lo: int, hi: int, owner: bytes, epoch: int
+    ) -> o.Title:
+        title: o.Title = self._signed(
+            o.Title(
+                header=self.trust.header,
+                signer=self._key.key_id,
+                serial=serial,
+                amount=amount,
+                lo=lo,
+                hi=hi,
+                owner=owner,
+                epoch=epoch,
+                expiry=self._clock() + self.parameters.title_lifetime,
+            )
+        )
+        return title
+
+    def _make_receipt(
+        self, digest: bytes, results: Sequence[o.Result], titles: Sequence[o.Title]
+    ) -> o.Receipt:
+        receipt: o.Receipt = self._signed(
+            o.Receipt(
+                header=self.trust.header,
+                signer=self._key.key_id,
+                digest=digest,
+                time=self._clock(),
+                results=tuple(results),
+                titles=tuple(titles),
+            )
+        )
+        return receipt
+
+    def _make_risk(self, certificate: o.Certificate, sequence: int) -> o.RiskParameters:
+        limits = self.parameters.tiers[certificate.tier or 0]
+        risk: o.RiskParameters = self._signed(
+            o.RiskParameters(
+                header=self.trust.header,
+                signer=self._key.key_id,
+                subject=certificate.subject,
+                sequence=sequence,
+                time=self._clock(),
+                per_payment=min(limits.per_payment, certificate.per_payment or 0),
+                cumulative=limits.cumulative,
+                count=limits.count,
+                pin_free=limits.pin_free,
+                window=self.parameters.window,
+                horizon=self.parameters.horizon,
+            )
+        )
+        return risk
+
+    # ---- reading ------------------------------------------------------------------------------------
+
+    def _receipt(self, digest: bytes) -> o.Receipt | None:
+        row = self._db.one("SELECT receipt FROM deposits WHERE digest = ?", digest)
+        return None if row is None else o.Receipt.decode(row[0])
+
+    def _titles_led_to(self, claim_ids: Sequence[bytes], state: int, batch: Batch) -> list[o.Title]:
+        """The titles that these claims' intervals became, each once, in the claims' order."""
+        new = {claim_id: batch.titles_of(claim_id) for claim_id in claim_ids}
+        earlier = [(claim_id,) for claim_id, titles in new.items() if titles is None]
+        before: dict[bytes, list[o.Title]] = {}
+        if earlier:
+            given = self._db.given({"claim_id": bytes}, earlier)
+            for claim_id, data in self._db.all(
+                f"SELECT claims.claim_id, titles.bytes FROM {given.sql} AS given"
+                " JOIN claims ON claims.claim_id = given.claim_id"
+                " JOIN spends ON spends.claim = claims.seq AND spends.state = ?"
+                " JOIN titles ON titles.title_id = spends.new_title"
+                " ORDER BY given.n, spends.seq",
+                *given.values, state,
+            ):  # fmt: skip
+                before.setdefault(claim_id, []).append(o.Title.decode(data))
+        found: dict[bytes, o.Title] = {}
+        for claim_id, titles in new.items():
+            for title in before.get(claim_id, []) if titles is None else titles:
+                found.setdefault(object_id(title), title)
+        return list(found.values())
+
+    def _title_of_epoch(self, serial: bytes, epoch: int) -> o.Title:
+        (data,) = self._db.row(
+            "SELECT bytes FROM titles WHERE serial = ? AND epoch = ?", serial, epoch
+        )
+        return o.Title.decode(data)
+
+    def _card(self, key: bytes) -> tuple[o.Certificate, int]:
+        row = self._db.one("SELECT certificate, sequence FROM cards WHERE subject = ?", key)
+        if row is None:
+            raise unknown("card")
+        return o.Certificate.decode(row[0]), row[1]
+
+    def _is_listed(self, key: bytes) -> bool:
+        return self._db.one("SELECT 1 FROM blacklist WHERE subject = ?", key) is not None
+
+    def _store_void(self, void: o.Void, seq: int) -> None:
+        self._db.execute(
+            "INSERT INTO voids (payee, nonce, amount, seq, bytes, time) VALUES (?,?,?,?,?,?)"
+            " ON CONFLICT DO NOTHING",
+            void.payee, void.nonce, void.amount, seq, void.encode(), self._clock(),
+        )  # fmt: skip
+
+    def _fact(self) -> int:
+        """The number of a fact that is registered by itself; inside a transaction."""
+        (seq,) = self._db.row("UPDATE sequence SET next = next + 1 RETURNING next - 1")
+        return int(seq)
+
+    # ---- refusing -----------------------------------------------------------------------------------
+
+    def _need_header(self, obj: Any) -> None:
+        if not self.trust.accepts(obj.header):
+            raise CenterRefused(
+                "network",
+                "This object is of another network, version or suite; nothing was changed.",
+                hint="Check the center's address.",
+            )
+
+    def _need_payee_signature(self, void: o.Void) -> None:
+        if not self.trust.signed_by(void, void.payee):
+            raise _refused_signature("void", "its payee")
+
+    def _need_unexpired(self, certificate: o.Certificate) -> None:
+        if certificate.expiry <= self._clock():
+            raise CenterRefused(
+                "expired",
+                "The card's certificate has expired.",
+                hint="Have it renewed at the bank.",
+            )
+
+    def _need_unlisted(self, key: bytes) -> None:
+        if self._is_listed(key):
+            raise CenterRefused(
+                "blacklisted",
+                "This card is on the blacklist; its offline limits are not renewed.",
+                hint="Its owner has to see the bank; the evidence is in the blacklist entry.",
+            )
+
+
+def _decide(verified: Verified, batch: Batch, state: int, owner: bytes | None) -> o.Result:
+    """Part by part: to owner if it is wholly live under its title, else disputed."""
+    outcomes = []
+    for part in verified.parts:
+        taken = batch.take(part, verified, state, owner)
+        outcomes.append(
+            o.Outcome(
+                title_id=part.title_id,
+                lo=part.lo,
+                hi=part.hi,
+                state=state if taken else o.DISPUTED,
+                claim_id=None if taken else batch.first_mover(part),
+            )
+        )
+    return o.Result(claim_id=verified.claim_id, outcomes=tuple(outcomes))
+
+
+def _reclaim_known(verified: Verified, known: o.Result, batch: Batch) -> o.Result:
+    """Reclaim of a claim that was deposited before, without success: expired or voided.
+
+    Its first outcome stays what a deposit of it brings; the receipt of the reclaim says what is now.
+    """
+    outcomes = []
+    for part, outcome in zip(verified.parts, known.outcomes, strict=True):
+        if outcome.state in (o.EXPIRED, o.VOIDED):
+            back = batch.take(part, verified, o.RECLAIMED, verified.payer)
+            if not back:
+                first = batch.first_mover(part)
+                back = first == verified.claim_id
+                outcome = outcome if back else _with_state(outcome, o.DISPUTED, first)
+            if back:
+                outcome = _with_state(outcome, o.RECLAIMED, None)
+        outcomes.append(outcome)
+    return o.Result(claim_id=verified.claim_id, outcomes=tuple(outcomes))
+
+
+def _uniform(claim: o.Claim, state: int) -> o.Result:
+    """A result in which every interval ended the same way."""
+    return o.Result(
+        claim_id=object_id(claim),
+        outcomes=tuple(
+            o.Outcome(title_id=item.title_id, lo=item.lo, hi=item.hi, state=state)
+            for item in claim.inputs
+        ),
+    )
+
+
+def _is_invalid(result: o.Result) -> bool:
+    return result.outcomes[0].state == o.INVALID
+
+
+def _with_state(outcome: o.Outcome, state: int, claim_id: bytes | None) -> o.Outcome:
+    return o.Outcome(
+        title_id=outcome.title_id, lo=outcome.lo, hi=outcome.hi, state=state, claim_id=claim_id
+    )
+
+
+def _refused_signature(what: str, whose: str) -> CenterRefused:
+    return CenterRefused(
+        "signature", f"The {what} is not signed by {whose} of this network; nothing was changed."
+    )

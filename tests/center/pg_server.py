@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A PostgreSQL server of the tests' own: one for each test process, in a folder of its own."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import psycopg
+import pytest
+
+_START_S = 30
+
+
+def programs() -> Path:
+    """Where the server's programs are; skips the test if it is not installed."""
+    found = [Path(path).parent for path in [shutil.which("initdb")] if path]
+    found += [path.parent for path in sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))]
+    if not found:
+        pytest.skip("PostgreSQL's server is not installed")
+    return found[-1].resolve()
+
+
+class Server:
+    """A running server. It listens on a socket in its folder only, so that two never meet.
+
+    It is told not to wait for the disk (fsync): what a killed process wrote is in the system's cache all the
+    same, and no test cuts the machine's power.
+    """
+
+    def __init__(self) -> None:
+        self._programs = programs()
+        # Sockets have short paths, so not in a test's own folder.
+        self.folder = Path(tempfile.mkdtemp(prefix="chipcash-pg-"))
+        self._as: list[str] = []
+        if os.geteuid() == 0:  # the server refuses to run as root
+            who = pwd.getpwnam("nobody")
+            os.chown(self.folder, who.pw_uid, who.pw_gid)
+            self._as = ["setpriv", f"--reuid={who.pw_uid}", f"--regid={who.pw_gid}", "--clear-groups"]
+        self._data = self.folder / "data"
+        self._run(["initdb", "--username=chipcash", "--auth=trust", "--no-sync", "-D", str(self._data)])
+        self._process: subprocess.Popen[bytes] | None = None
+        self.start()
+
+    def start(self) -> None:
+        """Start it, also after kill()."""
+        self._process = subprocess.Popen(
+            [
+                *self._as, self._programs / "postgres", "-D", self._data, "-k", self.folder,
+                "-c", "listen_addresses=", "-c", "fsync=off", "-c", "max_connections=40",
+            ],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        deadline = time.monotonic() + _START_S
+        while True:
+            try:
+                psycopg.connect(self.url("postgres")).close()
+                return
+            except psycopg.OperationalError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.02)
+
+    def kill(self) -> None:
+        """End all its processes at once, as a crash does."""
+        assert self._process is not None
+        pid = self._process.pid
+        # Each connection has a process in a session of its own.
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        for each in (pid, *map(int, children)):
+            with suppress(ProcessLookupError):
+                os.kill(each, signal.SIGKILL)
+        self._process.wait()
+        (self._data / "postmaster.pid").unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """End it, and remove its folder."""
+        self.kill()
+        shutil.rmtree(self.folder)
+
+    def url(self, database: str) -> str:
+        """Where a database is."""
+        return f"postgresql://chipcash@/{database}?host={self.folder}"
+
+    def database(self, name: str) -> str:
+        """Where a new empty database is."""
+        with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
+            connection.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+            connection.execute(f'CREATE DATABASE "{name}"')
+        return self.url(name)
+
+    def _run(self, command: Sequence[str]) -> None:
+        subprocess.run(
+            [*self._as, self._programs / command[0], *command[1:]],
+            check=True,
+            capture_output=True,
+            cwd=self.folder,
+        )
