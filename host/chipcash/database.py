@@ -34,7 +34,7 @@ class Database:
 
     path: the file, or ":memory:"; schema: the statements that make its tables, or a database with them, to be
     copied; version: of the schema; what: what it is to people, as in "The ledger"; create: whether to make
-    the tables where there are none.
+    the tables where there are none; older: what to do with one of an older version, if there is anything.
 
     Reads see the last commit. A single write is durable when `execute` returns. What belongs together
     happens inside `transaction`, which takes the write lock at once (BEGIN IMMEDIATE), so that what was
@@ -50,6 +50,7 @@ class Database:
         version: int,
         what: str,
         create: bool = True,
+        older: str = "",
     ) -> None:
         self.path = path
         self.what = what
@@ -79,7 +80,9 @@ class Database:
             self._db.close()
             raise DatabaseError(
                 f"{what} in {path} has format {found}; this program knows {version}.",
-                hint="Use the version of chipcash that wrote it; if it has format 0 it is empty or"
+                hint=older
+                if older and 0 < found < version
+                else "Use the version of chipcash that wrote it; if it has format 0 it is empty or"
                 " damaged: restore its newest backup.",
                 path=str(path),
             )

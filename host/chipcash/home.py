@@ -49,9 +49,20 @@ class Home:
         return Authority(self.key("certification"), self.trust().network, clock)
 
     def center(self, parameters: Parameters | None = None, clock: Clock = system_clock) -> Center:
-        """The registration center over ledger.db. Raises DatabaseError if it is gone."""
-        trust = self.trust()
-        return Center(self._books("ledger.db"), self.key("center"), trust, parameters, clock)
+        """The registration center over its ledger. Raises DatabaseError if that is gone."""
+        return Center(self.ledger(), self.key("center"), self.trust(), parameters, clock)
+
+    def ledger(self) -> str | Path:
+        """Where the center's ledger is: ledger.db, or what ledger.url says, which may hold a password. Raises
+        DatabaseError if both are gone."""
+        if self.ledger_url_file.is_file():
+            return self.ledger_url_file.read_text().strip()
+        return self._books("ledger.db")
+
+    @property
+    def ledger_url_file(self) -> Path:
+        """The file that says where a ledger is that is not in this directory."""
+        return self.directory / "ledger.url"
 
     def issuing(self) -> IssuingLibrary:
         """The issuing library over issuing.db. Raises DatabaseError if it is gone."""
@@ -82,12 +93,14 @@ def init(
     suite: int | str,
     network: bytes,
     clock: Clock = system_clock,
+    ledger: str | None = None,
 ) -> Home:
     """Create a network: keys of certification center, issuing library, registration center and one bank,
     their certificates, the network file and empty books of all of them.
 
-    network: 4 bytes, beginning with "T" for test networks. Raises CryptoError if a key exists already,
-    WireError if the network id has not 4 bytes.
+    network: 4 bytes, beginning with "T" for test networks; ledger: where the center keeps its ledger, see
+    open_storage(), ledger.db if None. Raises CryptoError if a key exists already, WireError if the network id
+    has not 4 bytes, DatabaseError if the ledger cannot be used, CenterError if it is in use.
     """
     home = Home(Path(directory))
     found = crypto.suite(suite)
@@ -110,7 +123,16 @@ def init(
         authority.certify_institution(keys["center"].public, o.ROLE_CENTER),
     )
     trust = Trust(network, found.id, keys["certification"].public, certificates)
-    center = Center(home.directory / "ledger.db", keys["center"], trust)
+    center = Center(ledger or home.directory / "ledger.db", keys["center"], trust)
+    if center.accounts()["issued_fen"]:
+        center.close()
+        raise CenterError(
+            "That ledger holds the money of another network; nothing in it was changed.",
+            hint="Give this network an empty database.",
+        )
+    if ledger is not None:
+        home.ledger_url_file.touch(mode=0o600)
+        home.ledger_url_file.write_text(f"{ledger}\n")
     IssuingLibrary(home.directory / "issuing.db", keys["issuer"], trust).close()
     BankLibrary(home.directory / "bank.db", keys["bank"], trust, center, clock).close()
     center.close()

@@ -44,9 +44,16 @@ class Server:
         if os.geteuid() == 0:  # the server refuses to run as root
             who = pwd.getpwnam("nobody")
             os.chown(self.folder, who.pw_uid, who.pw_gid)
-            self._as = ["setpriv", f"--reuid={who.pw_uid}", f"--regid={who.pw_gid}", "--clear-groups"]
+            self._as = [
+                "setpriv",
+                f"--reuid={who.pw_uid}",
+                f"--regid={who.pw_gid}",
+                "--clear-groups",
+            ]
         self._data = self.folder / "data"
-        self._run(["initdb", "--username=chipcash", "--auth=trust", "--no-sync", "-D", str(self._data)])
+        self._run(
+            ["initdb", "--username=chipcash", "--auth=trust", "--no-sync", "-D", str(self._data)]
+        )
         self._process: subprocess.Popen[bytes] | None = None
         self.start()
 

@@ -39,9 +39,11 @@ class Known:
 class Books(RuleBasedStateMachine):
     """A model of the whole: for each fen of each coin the title it is live under, None if redeemed."""
 
+    make_world = World
+
     def __init__(self) -> None:
         super().__init__()
-        self.world = World()
+        self.world = self.make_world()
         self.titles: dict[bytes, o.Title] = {}
         self.fens: dict[bytes, list[bytes | None]] = {}
         self.pointer: dict[bytes, int] = {}  # of honest owners, by title

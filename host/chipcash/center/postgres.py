@@ -13,15 +13,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from chipcash.center.storage import Given, Query, Row, Storage
+from chipcash.center import migrations
+from chipcash.center.migrations import StepFailed
+from chipcash.center.storage import UPGRADE, Given, Query, Row, Storage
 from chipcash.database import DatabaseError
 
 try:
     import psycopg
-    from psycopg_pool import ConnectionPool, PoolTimeout
+    from psycopg.pq import TransactionStatus
 except ImportError as error:
     raise DatabaseError(
-        f"A ledger in PostgreSQL needs the Python packages psycopg and psycopg-pool: {error}.",
+        f"A ledger in PostgreSQL needs the Python package psycopg: {error}.",
         hint="Run: pip install 'chipcash[postgres]'",
     ) from None
 
@@ -30,8 +32,8 @@ __all__ = ["PostgresStorage", "upgrade"]
 _LOCK = 0x63686970_63617368
 """The advisory lock of who writes to the ledger: "chipcash"."""
 
-_CONNECT_S = 10
-_CONNECTIONS = 8
+_CONNECT_S = 5
+_CONNECTIONS = 16
 _TYPES = {bytes: "bytea[]", int: "bigint[]"}
 
 
@@ -42,21 +44,12 @@ class PostgresStorage(Storage):
         self._where = _shown(url)
         self._local = threading.local()
         self._create_if_empty(url)
-        self._pool = ConnectionPool(
-            url,
-            min_size=1,
-            max_size=_CONNECTIONS,
-            timeout=_CONNECT_S,
-            kwargs={"autocommit": True},
-            configure=_configure,
-            check=ConnectionPool.check_connection,
-            open=True,
-        )
+        self._url = url
+        self._idle: list[psycopg.Connection[Any]] = []
+        self._room = threading.Semaphore(_CONNECTIONS)
 
     def _create_if_empty(self, url: str) -> None:
         """Make the tables where there are none; refuse those of another version."""
-        from chipcash.center import migrations
-
         with _told(self._where), psycopg.connect(url, connect_timeout=_CONNECT_S) as connection:
             connection.execute("SELECT pg_advisory_lock(%s)", [_LOCK])
             if _version(connection) is None:
@@ -65,13 +58,15 @@ class PostgresStorage(Storage):
         if found != migrations.HEAD:
             raise DatabaseError(
                 f"The ledger in {self._where} has version {found}; this program knows {migrations.HEAD}.",
-                hint="If it is older, back it up, end its centers, then: chipcash center upgrade. Else use "
-                "the chipcash that wrote it.",
+                hint=UPGRADE
+                if str(found) < migrations.HEAD
+                else "Use the version of chipcash that wrote it.",
             )
 
     def close(self) -> None:
-        """Close all connections."""
-        self._pool.close()
+        """Close all connections that nobody uses."""
+        while self._idle:
+            self._idle.pop().close()
 
     def execute(self, statement: str, *values: Any) -> None:
         """As Storage."""
@@ -150,15 +145,27 @@ class PostgresStorage(Storage):
         with _told(self._where):
             if kept is not None:
                 yield kept
-            else:
-                with self._pool.connection() as connection:
+                return
+            with self._room:
+                try:
+                    connection = self._idle.pop()
+                except IndexError:
+                    connection = psycopg.connect(
+                        self._url, autocommit=True, connect_timeout=_CONNECT_S
+                    )
+                    _configure(connection)
+                try:
                     yield connection
+                finally:
+                    if connection.info.transaction_status == TransactionStatus.IDLE:
+                        self._idle.append(connection)
+                    else:
+                        connection.close()
+                        self.close()  # those that are idle may have lost the same server
 
 
 def upgrade(url: str) -> None:
     """Bring the ledger at a URL to this program's version. Raises DatabaseError."""
-    from chipcash.center import migrations
-
     with _told(_shown(url)), psycopg.connect(url, connect_timeout=_CONNECT_S) as connection:
         connection.execute("SELECT pg_advisory_lock(%s)", [_LOCK])
         migrations.upgrade(connection, "postgresql+psycopg")
@@ -169,6 +176,8 @@ def _configure(connection: psycopg.Connection[Any]) -> None:
     (found,) = connection.execute("SHOW synchronous_commit").fetchone() or ("",)
     if found in ("off", "local"):
         connection.execute("SET synchronous_commit = on")
+    # Short statements, which what is said of sequential scans below makes look long.
+    connection.execute("SET jit = off")
 
 
 def _version(connection: psycopg.Connection[Any]) -> str | None:
@@ -198,7 +207,7 @@ def _told(where: str) -> Iterator[None]:
     """Whatever the database says as a DatabaseError."""
     try:
         yield
-    except (psycopg.Error, PoolTimeout) as error:
+    except (psycopg.Error, StepFailed) as error:
         raise DatabaseError(
             f"The ledger in {where} cannot be used: {str(error).strip()}",
             hint="See that the database runs, and repeat: the same request never counts twice.",

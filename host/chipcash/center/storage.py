@@ -20,10 +20,22 @@ from typing import Any
 from chipcash.center.errors import LedgerError
 from chipcash.database import Database, DatabaseError, connect
 
-__all__ = ["Given", "Query", "Row", "SqliteStorage", "Storage", "open_storage", "upgrade"]
+__all__ = [
+    "Given",
+    "Query",
+    "Row",
+    "SqliteStorage",
+    "Storage",
+    "is_postgres",
+    "open_storage",
+    "upgrade",
+]
 
 FORMAT = 3
 """PRAGMA user_version of a SQLite ledger of migrations.HEAD."""
+
+UPGRADE = "Back it up, end its centers, then: chipcash center upgrade"
+"""What to do with an older one."""
 
 Row = Sequence[Any]
 """A row: values by place; it unpacks."""
@@ -100,7 +112,9 @@ class SqliteStorage(Storage):
     def __init__(self, path: str | Path) -> None:
         from chipcash.center import migrations
 
-        self._db = Database(path, migrations.empty_sqlite(), version=FORMAT, what="The ledger")
+        self._db = Database(
+            path, migrations.empty_sqlite(), version=FORMAT, what="The ledger", older=UPGRADE
+        )
         # SQLite has it from 3.41 on.
         self._db.define("unhex", _unhex)
 
@@ -186,9 +200,9 @@ def upgrade(where: str | Path) -> None:
     try:
         with closing(connect(where)) as connection:
             migrations.upgrade(connection, "sqlite")
-    except sqlite3.Error as error:
+    except (sqlite3.Error, migrations.StepFailed) as error:
         raise DatabaseError(
-            f"The ledger in {where} could not be brought up to date: {error}. It is what it was.",
+            f"The ledger in {where} could not be brought up to date: {error.args[0]}. It is what it was.",
             hint="End the center that uses it, and repeat.",
             path=str(where),
         ) from None

@@ -12,6 +12,8 @@ import click
 
 from chipcash.center.client import CenterClient
 from chipcash.center.service import Service
+from chipcash.center.storage import is_postgres
+from chipcash.center.storage import upgrade as bring_up_to_date
 from chipcash.cli.base import (
     KEY,
     Group,
@@ -51,9 +53,16 @@ def command() -> None:
     show_default=True,
     help="4 characters, or 8 digits of hex; test networks begin with T.",
 )
-def init(directory: Path, suite: str, network_id: str) -> Report:
+@click.option(
+    "--ledger",
+    metavar="URL",
+    help="An empty PostgreSQL database for the ledger, postgresql://USER@HOST/NAME; else it is a file.",
+)
+def init(directory: Path, suite: str, network_id: str, ledger: str | None) -> Report:
     """Make a network: keys of all institutions, its public file, an empty ledger."""
-    home = make_home(directory, suite, _network(network_id))
+    if ledger is not None and not is_postgres(ledger):
+        raise click.BadParameter("it does not begin with postgresql://", param_hint="--ledger")
+    home = make_home(directory, suite, _network(network_id), ledger=ledger)
     trust = home.trust()
     data = {
         "directory": str(directory),
@@ -216,6 +225,15 @@ def check(directory: Path) -> Report:
             f"+ {yuan(totals['redeemed_fen'])} redeemed, each fen of each coin once."
         ],
     )
+
+
+@command.command("upgrade")
+@home_option
+def upgrade(directory: Path) -> Report:
+    """Bring the ledger of an older chipcash to this one's; back it up first, and end its centers."""
+    with progress("Bringing the ledger up to date"):
+        bring_up_to_date(Home(directory).ledger())
+    return Report({"upgraded": True}, ["The ledger is up to date: chipcash center check"])
 
 
 @command.command("block")

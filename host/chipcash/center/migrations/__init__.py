@@ -13,9 +13,10 @@ from typing import Any
 import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
+from sqlalchemy.exc import SQLAlchemyError as StepFailed
 from sqlalchemy.pool import StaticPool
 
-__all__ = ["HEAD", "empty_sqlite", "upgrade"]
+__all__ = ["HEAD", "StepFailed", "empty_sqlite", "upgrade"]
 
 HEAD = "0002"
 
@@ -24,7 +25,7 @@ def upgrade(connection: Any, dialect: str, to: str = HEAD) -> None:
     """Bring the ledger behind a driver's connection to a version, all in one transaction.
 
     dialect: sqlite, or postgresql+psycopg. A SQLite file without alembic's own table has format 2, which is
-    version 0001. Raises what the driver does; then nothing was changed.
+    version 0001. Raises StepFailed or what the driver does; then nothing was changed.
     """
     engine = sa.create_engine(f"{dialect}://", creator=lambda: connection, poolclass=StaticPool)
     config = Config()
