@@ -50,7 +50,8 @@ class Home:
 
     def center(self, parameters: Parameters | None = None, clock: Clock = system_clock) -> Center:
         """The registration center over its ledger. Raises DatabaseError if that is gone."""
-        return Center(self.ledger(), self.key("center"), self.trust(), parameters, clock)
+        trust = self.trust()
+        return Center(self.ledger(), self.key("center"), trust, parameters, clock)
 
     def ledger(self) -> str | Path:
         """Where the center's ledger is: ledger.db, or what ledger.url says, which may hold a password. Raises

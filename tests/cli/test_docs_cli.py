@@ -38,7 +38,11 @@ def commands() -> dict[str, click.Command]:
 
 def test_exit_codes() -> None:
     for module in pkgutil.walk_packages(chipcash.__path__, "chipcash."):
-        if module.name.rpartition(".")[2] not in ("__main__", "env", "sim_exec"):  # alembic runs env
+        if module.name.rpartition(".")[2] not in (
+            "__main__",
+            "env",
+            "sim_exec",
+        ):  # alembic runs env
             importlib.import_module(module.name)
     told = {
         name: int(code)
