@@ -9,7 +9,7 @@ every rule that needs no key and no state; encoding checks the same, so an inval
 """
 
 from chipcash_wire import tlv
-from chipcash_wire.compat import TYPE_CHECKING, dataclass_transform
+from chipcash_wire.compat import KEEPS_ENCODED, TYPE_CHECKING, dataclass_transform
 from chipcash_wire.tlv import WireError
 
 if TYPE_CHECKING:
@@ -128,11 +128,14 @@ class Object:
     """
 
     if not TYPE_CHECKING:
+        __slots__ = ("__dict__", "__weakref__", "_kept")  # apart from the fields
         TAG = 0
         FIELDS = ()
         MANY = {}
 
         def __init__(self, **values):
+            if KEEPS_ENCODED:
+                self._kept = None
             for name in self.FIELDS:
                 mark = name[-1]
                 if mark in "?*=":
@@ -177,6 +180,13 @@ class Object:
 
     def _body(self) -> bytes:
         """The fields encoded, without the signature."""
+        if not KEEPS_ENCODED:
+            return self._encoded()
+        if self._kept is None:
+            self._kept = self._encoded()
+        return self._kept
+
+    def _encoded(self) -> bytes:
         out = []
         for name in self.FIELDS:
             mark = name[-1]
@@ -222,7 +232,10 @@ class Object:
                 name = name[:-1]
             values[name] = getattr(self, name)
         values["signature"] = signature
-        return type(self)(**values)
+        made = type(self)(**values)
+        if KEEPS_ENCODED:
+            made._kept = self._kept
+        return made
 
     @classmethod
     def decode(cls, data: bytes, each: "Callable[[str, Any], None] | None" = None) -> "Self":
@@ -247,7 +260,9 @@ class Object:
         each: "Callable[[str, Any], None] | None" = None,
     ) -> "Self":
         values: "dict[str, Any]" = {}
+        start_of_body = end_of_body = at
         for name in cls.FIELDS:
+            end_of_body = end if name != "signature" else at
             mark = name[-1]
             if mark in "*=":
                 name = name[:-1]
@@ -291,9 +306,14 @@ class Object:
             at = stop
         if at != end:
             raise WireError("unexpected field")
-        return cls(**values)
+        made = cls(**values)
+        if KEEPS_ENCODED and each is None:
+            # There is one encoding of an object only, so this is it.
+            made._kept = bytes(data[start_of_body:end_of_body])
+        return made
 
     if TYPE_CHECKING:
+        _kept: "bytes | None"
         TAG: int
         FIELDS: Any
         MANY: Any

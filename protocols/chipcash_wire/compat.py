@@ -22,6 +22,10 @@ else:
 INTERPRETER = sys.implementation.name
 """cpython or micropython."""
 
+KEEPS_ENCODED = INTERPRETER != "micropython"
+"""Whether an object keeps its encoding, once it is made or read: a host hashes, signs and stores the same
+object several times, a card has no room for it."""
+
 _GARBAGE = 32768  # bytes allocated between two collections
 
 
