@@ -73,12 +73,12 @@ try:
     from cryptolib import aes as _cryptolib_aes  # type: ignore[import-not-found]
 
     def aes(key: bytes) -> "Callable[[bytes], bytes]":
-        """AES-128 (FIPS 197) under a key: a function that enciphers whole blocks, each by itself."""
+        """AES (FIPS 197), keys of 16 or 32 bytes: a function that enciphers whole blocks, each by itself."""
         return _cryptolib_aes(key, 1).encrypt  # type: ignore[no-any-return]  # 1 is ECB
 except ImportError:
 
     def aes(key: bytes) -> "Callable[[bytes], bytes]":
-        """AES-128 (FIPS 197) under a key: a function that enciphers whole blocks, each by itself."""
+        """AES (FIPS 197), keys of 16 or 32 bytes: a function that enciphers whole blocks, each by itself."""
         # Imported here, since what only reads and writes objects has no use for it.
         from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 

@@ -24,8 +24,8 @@ python.registerJsModule("node", {
     found(text) {
         names = text.split(" ").filter((name) => name.startsWith("test_"));
     },
-    aes_128_ecb(key, data) {
-        const cipher = createCipheriv("aes-128-ecb", Buffer.from(key, "hex"), null).setAutoPadding(false);
+    aes_ecb(key, data) {
+        const cipher = createCipheriv(`aes-${key.length * 4}-ecb`, Buffer.from(key, "hex"), null).setAutoPadding(false);
         return cipher.update(data, "hex", "hex") + cipher.final("hex");
     },
 });

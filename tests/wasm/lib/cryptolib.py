@@ -15,4 +15,4 @@ class aes:
 
     def encrypt(self, data):
         """The blocks, enciphered."""
-        return unhexlify(node.aes_128_ecb(self._key, hexlify(data).decode()))
+        return unhexlify(node.aes_ecb(self._key, hexlify(data).decode()))
