@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from chipcash_sim import runtime
+from chipcash_sim.hardware.tropic01 import Server
 
 _PORTABLE = Path(__file__).parent / "portable"
 _MODULES = sorted(file.stem for file in _PORTABLE.glob("test_*.py"))
@@ -38,20 +39,22 @@ def _run(
         argv, environment = runtime.micropython_command(main, arguments, heap, folders)
     except runtime.RuntimeMissing as missing:
         pytest.skip(str(missing))
-    done = subprocess.run(
-        argv,
-        env={
-            **environment,
-            "CHIPCASH_SCRATCH": str(scratch),
-            "CHIPCASH_VECTORS": f"{_VECTORS}/",
-        },
-        cwd=scratch,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=120,
-    )
+    with Server() as chip:  # for the tests of TROPIC01, which have no other way to it
+        done = subprocess.run(
+            argv,
+            env={
+                **environment,
+                "CHIPCASH_SCRATCH": str(scratch),
+                "CHIPCASH_VECTORS": f"{_VECTORS}/",
+                "CHIPCASH_TROPIC01": str(chip.port),
+            },
+            cwd=scratch,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=120,
+        )
     assert done.returncode == 0, done.stdout
     return done.stdout
 

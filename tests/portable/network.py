@@ -134,13 +134,15 @@ class Network:
 
 
 class TestCard:
-    """An applet on a flash file of its own, and its commands. Replies are (data, sw)."""
+    """An applet on a flash file of its own, and its commands. Replies are (data, sw). keys: its key store, if
+    not the one that an applet has by itself."""
 
     __test__ = False
     made = 0
 
-    def __init__(self, network):
+    def __init__(self, network, keys=None):
         TestCard.made += 1
+        self.keys = keys
         self.network = network
         self.path = "%s/card%d.img" % (SCRATCH, TestCard.made)
         open(self.path, "wb").close()
@@ -155,7 +157,7 @@ class TestCard:
         if self.flash is not None:
             self.flash.close()
         self.flash = FileFlash(self.path, cut, half, BANK)
-        self.applet = Applet(self.flash, os.urandom)
+        self.applet = Applet(self.flash, os.urandom, None, self.keys)
         self.session = self.applet.session()
 
     def send(self, ins, p1=0, p2=0, data=b"", cla=c.CLA_ISO, le=65536, extended=True):
