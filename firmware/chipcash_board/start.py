@@ -10,7 +10,10 @@ A configuration is a module of constants, or anything else with these attributes
 | ..._INSTANCE, ..._HZ, ..._ADDRESS | of that bus, as MicroPython numbers them; address by I2C only |
 | ..._SDA, ..._SCL; ..._SCK, ..._MOSI, ..._MISO, ..._SS; ..._TX, ..._RX; DISPLAY_DC | GPIO numbers |
 | BUTTONS_CONFIRM, BUTTONS_REFUSE | GPIO numbers; pressed is low |
-| ELEMENT_SDA, ELEMENT_SCL | GPIO numbers of a bus of its own; if nobody answers, new keys are made in flash |
+| ATECC608_SDA, ATECC608_SCL | GPIO numbers of a bus of its own |
+
+The secure elements are atecc608 and tropic01, the latter always on SPI; if none answers, new keys are made in
+flash.
 
 The links are nfc (a PN532), ble (Bluetooth), ccid (USB) and serial (USB-CDC). Where a form has both ccid and
 serial, MicroPython's serial line stays beside the reader, for that link; with ccid alone the reader is all
@@ -156,7 +159,7 @@ def make_loop(  # type: ignore[no-untyped-def]
         display = Display(_display_bus(config, machine))
         panel = Panel(CONFIRM_ABOVE, display.show)
         front = Front(panel, display, _buttons(config, machine))
-    keys = KeyStore(machine.unique_id(), _element(config, form, machine))
+    keys = KeyStore(machine.unique_id(), _element(config, form, machine, random))
     applet = Applet(device, random, panel, keys)
     links: "list[BoardLink]" = []
     if "nfc" in config.LINKS[form]:
@@ -212,16 +215,25 @@ def start(config: "Any", form: str) -> None:
     make_loop(config, form, device, os.urandom, machine, serial, bluetooth, bonds).run()
 
 
-def _element(config: "Any", form: str, machine: "Any") -> "Element | None":
-    """The secure element, if the form has one and it is there."""
-    if "element" not in config.PERIPHERALS[form]:
-        return None
-    from chipcash_drivers.atecc608 import HZ, Atecc608
+def _element(
+    config: "Any", form: str, machine: "Any", random: "Callable[[int], bytes]"
+) -> "Element | None":
+    """The first of the form's secure elements that is there."""
+    if "atecc608" in config.PERIPHERALS[form]:
+        from chipcash_drivers.atecc608 import HZ, Atecc608
 
-    pin = machine.Pin
-    i2c = machine.SoftI2C(scl=pin(config.ELEMENT_SCL), sda=pin(config.ELEMENT_SDA), freq=HZ)
-    element = Atecc608(i2c)
-    return element if element.present() else None
+        scl, sda = machine.Pin(config.ATECC608_SCL), machine.Pin(config.ATECC608_SDA)
+        atecc608 = Atecc608(machine.SoftI2C(scl=scl, sda=sda, freq=HZ))
+        if atecc608.present():
+            return atecc608
+    if "tropic01" in config.PERIPHERALS[form]:
+        from chipcash_drivers.tropic01 import Tropic01
+
+        spi = _spi(config, machine, "TROPIC01")
+        tropic01 = Tropic01(spi, machine.Pin(config.TROPIC01_SS, machine.Pin.OUT), random)
+        if tropic01.present():
+            return tropic01
+    return None
 
 
 def _buttons(config: "Any", machine: "Any") -> Buttons:

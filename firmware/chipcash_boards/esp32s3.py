@@ -10,8 +10,8 @@ LINKS = {
     "usb-reader": ("ccid", "serial"),
 }
 PERIPHERALS = {
-    "visual-bluetooth": ("pn532", "display", "buttons", "battery", "element"),
-    "ic-card": ("pn532", "element"),
+    "visual-bluetooth": ("pn532", "display", "buttons", "battery", "atecc608", "tropic01"),
+    "ic-card": ("pn532", "atecc608", "tropic01"),
     "usb-reader": ("led", "buzzer"),
 }
 
@@ -34,9 +34,18 @@ DISPLAY_ADDRESS = 60
 DISPLAY_SDA = 8
 DISPLAY_SCL = 9
 
-ELEMENT_PART = "atecc608"
-ELEMENT_SDA = 17
-ELEMENT_SCL = 18
+ATECC608_PART = "atecc608"
+ATECC608_SDA = 17
+ATECC608_SCL = 18
+
+TROPIC01_PART = "tropic01"
+TROPIC01_BUS = "spi"
+TROPIC01_INSTANCE = 2
+TROPIC01_HZ = 1000000
+TROPIC01_SCK = 40
+TROPIC01_MOSI = 41
+TROPIC01_MISO = 42
+TROPIC01_SS = 39
 
 BUTTONS_PART = "two-buttons"
 BUTTONS_CONFIRM = 15

@@ -10,8 +10,8 @@ LINKS = {
     "usb-reader": ("ccid", "serial"),
 }
 PERIPHERALS = {
-    "visual-bluetooth": ("pn532", "display", "buttons", "battery", "element"),
-    "ic-card": ("pn532", "element"),
+    "visual-bluetooth": ("pn532", "display", "buttons", "battery", "atecc608", "tropic01"),
+    "ic-card": ("pn532", "atecc608", "tropic01"),
     "usb-reader": ("led", "buzzer"),
 }
 
@@ -33,9 +33,18 @@ DISPLAY_ADDRESS = 60
 DISPLAY_SDA = 10
 DISPLAY_SCL = 11
 
-ELEMENT_PART = "atecc608"
-ELEMENT_SDA = 2
-ELEMENT_SCL = 3
+ATECC608_PART = "atecc608"
+ATECC608_SDA = 2
+ATECC608_SCL = 3
+
+TROPIC01_PART = "tropic01"
+TROPIC01_BUS = "spi"
+TROPIC01_INSTANCE = 1
+TROPIC01_HZ = 1000000
+TROPIC01_SCK = 26
+TROPIC01_MOSI = 27
+TROPIC01_MISO = 12
+TROPIC01_SS = 13
 
 BUTTONS_PART = "two-buttons"
 BUTTONS_CONFIRM = 14

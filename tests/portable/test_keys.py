@@ -115,9 +115,9 @@ class Config:
     """A board with a secure element, and one without."""
 
     LINKS = {"secure": (), "plain": ()}
-    PERIPHERALS = {"secure": ("element",), "plain": ()}
-    ELEMENT_SDA = 2
-    ELEMENT_SCL = 3
+    PERIPHERALS = {"secure": ("atecc608",), "plain": ()}
+    ATECC608_SDA = 2
+    ATECC608_SCL = 3
 
 
 def personalised(chip):
