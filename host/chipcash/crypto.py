@@ -12,10 +12,8 @@ from __future__ import annotations
 import ctypes.util
 import hashlib
 import json
-import os
 import secrets
 import sys
-import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from functools import cache, lru_cache
@@ -33,6 +31,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import (
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from chipcash import files
 from chipcash.errors import ChipcashError
 from chipcash_wire.objects import SUITE_GM, SUITE_P256
 
@@ -430,20 +429,7 @@ class PrivateKey:
         path = Path(path)
         text = json.dumps({"suite": self.suite.name, "private": self._private.hex()})
         try:
-            handle, scratch = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # is 0600
-            try:
-                with os.fdopen(handle, "w") as file:
-                    file.write(text)
-                    file.flush()
-                    os.fsync(file.fileno())
-                os.link(scratch, path)  # unlike a rename this never replaces a key
-            finally:
-                os.unlink(scratch)
-            folder = os.open(path.parent, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+            files.create(path, text.encode("ascii"))
         except FileExistsError:
             raise CryptoError(
                 f"{path} exists already; a key is never overwritten.",
