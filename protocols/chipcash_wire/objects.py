@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """All wire objects, as protocols/spec/objects.md defines them: those of cards, and those of the others."""
 
+from chipcash_wire import card_objects
 from chipcash_wire.card_objects import (
     DISPUTED as DISPUTED,
 )
@@ -147,6 +148,9 @@ from chipcash_wire.receipts import (
 )
 from chipcash_wire.tlv import WireError
 
+# Of log entries alone. A card has no room for what it never meets.
+card_objects._FIELDS["new_title_id"] = (0x9F2E, card_objects._BYTES, 32)
+
 
 class Coin(Object):
     """What the issuing library creates: a serial and an amount, first owned by a bank."""
@@ -246,3 +250,70 @@ class Reclaim(Object):
             raise WireError("either a claim or a title")
         if self.voids and not self.claims:
             raise WireError("a void needs its claim")
+
+
+class Move(Object):
+    """One interval that left a title: under a new title, or redeemed where there is none.
+
+    claim_id: of the claim that moved it; none where an expired title was reclaimed.
+    """
+
+    TAG = 0xA3
+    FIELDS = ("title_id", "lo", "hi", "state", "claim_id?", "new_title_id?")
+    title_id: bytes
+    lo: int
+    hi: int
+    state: int
+    claim_id: bytes | None = None
+    new_title_id: bytes | None = None
+
+    def check(self) -> None:
+        card_objects.check_interval(self.lo, self.hi)
+        if self.state not in (SETTLED, RECLAIMED):
+            raise WireError("nothing moves in this state")
+        if self.state == SETTLED and self.claim_id is None:
+            raise WireError("settled without a claim")
+        if self.state == RECLAIMED and self.new_title_id is None:
+            raise WireError("reclaimed without a new title")
+
+
+class LogEntry(Object):
+    """One fact that the center has registered, and when: what its log is made of."""
+
+    TAG = 0xF5
+    FIELDS = (
+        "header", "time", "coins*", "titles*", "claims*", "results*", "moves*", "voids*", "evidence*",
+        "entries*", "certificates*",
+    )  # fmt: skip
+    MANY = {
+        "coins": (Coin, 0, 1),
+        "titles": (Title, 0, 1),
+        "claims": (Claim, 0, 1),
+        "results": (Result, 0, 1),
+        "moves": (Move, 0, 1),
+        "voids": (Void, 0, 1),
+        "evidence": (Evidence, 0, 1),
+        "entries": (BlacklistEntry, 0, 1),
+        "certificates": (Certificate, 0, 1),
+    }
+    header: bytes
+    time: int
+    coins: tuple[Coin, ...]
+    titles: tuple[Title, ...]
+    claims: tuple[Claim, ...]
+    results: tuple[Result, ...]
+    moves: tuple[Move, ...]
+    voids: tuple[Void, ...]
+    evidence: tuple[Evidence, ...]
+    entries: tuple[BlacklistEntry, ...]
+    certificates: tuple[Certificate, ...]
+
+    def check(self) -> None:
+        if len(self.claims) != len(self.results):
+            raise WireError("a claim and its result go together")
+        count = 0
+        for name in self.MANY:
+            if name != "results":
+                count += len(getattr(self, name))
+        if count != 1:
+            raise WireError("not one fact")

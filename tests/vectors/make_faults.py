@@ -453,6 +453,44 @@ def _reclaim(net: Network, tree: Node) -> Spoilt:
     yield "fields in another order", "void before claim", tree.put(at, void, claim)
 
 
+def _move(net: Network, tree: Node) -> Spoilt:
+    yield from _interval(net, tree)
+    for state in (0, o.DISPUTED, o.EXPIRED, o.VOIDED, o.INVALID, 7):
+        yield "unknown state", str(state), tree.set("state", _uint(state))
+    claim_id, new = (card_objects._FIELDS[each][0] for each in ("claim_id", "new_title_id"))
+    yield "settled without a claim", "", _without(tree, claim_id)
+    reclaimed = tree.set("state", _uint(o.RECLAIMED))
+    yield "reclaimed without a new title", "", _without(reclaimed, new)
+    yield (
+        "reclaimed without a new title",
+        "nor a claim",
+        _without(_without(reclaimed, new), claim_id),
+    )
+
+
+def _log_entry(net: Network, tree: Node) -> Spoilt:
+    move = tree.nodes[-1]
+    at = len(tree.nodes) - 1
+    claim = net.first_payment.claim
+    outcome = o.Outcome(
+        title_id=claim.inputs[0].title_id, lo=0, hi=claim.amount, state=o.SETTLED
+    )  # fmt: skip
+    result = Node.parse(o.Result(claim_id=net.id(claim), outcomes=(outcome,)).encode())
+    node = Node.parse(claim.encode())
+    yield "not one fact", "two moves", tree.put(at, move, move)
+    yield "not one fact", "a coin and a move", tree.put(at, Node.parse(net.coin().encode()), move)
+    yield "not one fact", "a claim, its result and a move", tree.put(at, node, result, move)
+    yield "claim without its result", "", tree.put(at, node)
+    yield "result without its claim", "", tree.put(at, result)
+    yield "result without its claim", "with a move", tree.put(at, result, move)
+    yield "fields in another order", "result before claim", tree.put(at, result, node)
+    yield "unknown field", "a deposit", tree.put(
+        at, Node.parse(net.deposit(claim, name="one claim").encode())
+    )  # fmt: skip
+    empty = move.set("lo", b"\x00").set("hi", b"\x00")
+    yield "field inside is bad", "move of nothing", tree.put(at, empty)
+
+
 def _personalisation(net: Network, tree: Node) -> Spoilt:
     for name, digits in (("pin", b"12345"), ("puk", b"1234567")):
         for wrong in (b"x", b"\x00", b"\xb1"):
@@ -479,6 +517,8 @@ _RULES = {
     "evidence": _evidence,
     "reclaim": _reclaim,
     "personalisation": _personalisation,
+    "move": _move,
+    "log entry": _log_entry,
 }
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from chipcash.log.facts import make_entry
 from chipcash_wire import objects as o
 from tests.vectors.signing import DAY, T0, Network, derived, serial
 
@@ -36,6 +37,8 @@ KINDS: dict[str, type[o.Object]] = {
     "card info": o.CardInfo,
     "title record": o.TitleRecord,
     "bill": o.Bill,
+    "move": o.Move,
+    "log entry": o.LogEntry,
 }
 """Names as in protocols/spec/objects.md, and the classes."""
 NAMES = {cls: name for name, cls in KINDS.items()}
@@ -192,6 +195,8 @@ def _unsigned(net: Network) -> Iterator[tuple[str, o.Object]]:
     )  # fmt: skip
     yield "usual", o.TitleRecord(title=net.small_title, lo=6_200)
     yield from bills(net)
+    yield from _moves(net)
+    yield from _log_entries(net)
 
 
 def bills(net: Network) -> Iterator[tuple[str, o.Bill]]:
@@ -202,6 +207,34 @@ def bills(net: Network) -> Iterator[tuple[str, o.Bill]]:
     yield "for one card", o.Bill(request=request, expiry=request.time + 300, subject=card)
     largest = net.request(o.MAX_AMOUNT, "largest", time=o.MAX_TIME - 1)
     yield "largest numbers", o.Bill(request=largest, expiry=o.MAX_TIME, subject=card)
+
+
+def _moves(net: Network) -> Iterator[tuple[str, o.Move]]:
+    """Name, move."""
+    claim, new = net.id(net.first_payment.claim), net.id(net.bank_title)
+    interval: dict[str, Any] = {"title_id": net.id(net.small_title), "lo": 0, "hi": 1_200}
+    yield "usual", o.Move(**interval, state=o.SETTLED, claim_id=claim, new_title_id=new)
+    yield "redeemed", o.Move(**interval, state=o.SETTLED, claim_id=claim)
+    yield "reclaimed", o.Move(**interval, state=o.RECLAIMED, claim_id=claim, new_title_id=new)
+    yield "reclaimed by title", o.Move(**interval, state=o.RECLAIMED, new_title_id=new)
+    interval |= {"lo": o.MAX_AMOUNT - 1, "hi": o.MAX_AMOUNT}
+    yield "largest numbers", o.Move(**interval, state=o.SETTLED, claim_id=claim)
+
+
+def _log_entries(net: Network) -> Iterator[tuple[str, o.LogEntry]]:
+    """Name, log entry: one of each fact."""
+    move = next(_moves(net))[1]
+    claim = net.first_payment.claim
+    yield "usual", make_entry(net.header, T0, move)
+    yield "coin", make_entry(net.header, T0, net.coin())
+    yield "title", make_entry(net.header, T0, net.small_title)
+    yield "claim", make_entry(net.header, T0, claim, _result(net, claim))
+    yield "void", make_entry(net.header, T0, net.void(claim, "merchant"))
+    yield "evidence", make_entry(net.header, T0, _evidence(net))
+    yield "blacklist entry", make_entry(net.header, T0, net.entry(1, "lost"))
+    yield "certificate", make_entry(net.header, T0, net.certificate())
+    yield "least time", make_entry(net.header, 0, move)
+    yield "largest time", make_entry(net.header, o.MAX_TIME, move)
 
 
 def _widest_claim(net: Network) -> o.Claim:

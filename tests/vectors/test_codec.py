@@ -16,7 +16,7 @@ from tests.vectors.make_objects import KINDS, fields
 from tests.vectors.reading import SUITES, keys, load
 
 _TAG = re.compile("`[0-9A-F]+`")
-_ITEM = re.compile("risk parameters|pay request|[a-z_]+")
+_ITEM = re.compile("risk parameters|pay request|blacklist entry|[a-z_]+")
 _SPEC = Path(__file__).parents[2] / "protocols" / "spec" / "objects.md"
 
 GOOD = [(suite, line) for suite in SUITES for line in load(f"objects-{suite}")]
@@ -103,7 +103,8 @@ class FromTables:
             if item in self.objects:
                 # In JSON, what may come more than once is a list under the plural's name.
                 key = {"risk parameters": "risk", "pay request": "request"}.get(item, item)
-                inner = values.get(key + "s", [values[key]] if key in values else [])
+                plural = {"blacklist entry": "entries", "evidence": "evidence"}.get(item, key + "s")
+                inner = values.get(plural, [values[key]] if key in values else [])
                 out += b"".join(self.encode(item, each) for each in inner)
             elif item in values and (signed or item != "signature"):
                 tag, kind = self.fields[item]

@@ -38,6 +38,8 @@ def _field(name: str) -> st.SearchStrategy[Any]:
 @st.composite
 def of_class(draw: st.DrawFn, cls: type[o.Object]) -> Any:
     """A valid object of a class."""
+    if cls is o.LogEntry:
+        return draw(_log_entry())
     values: dict[str, Any] = {}
     for name in cls.FIELDS:
         plain = name.rstrip("?*=")
@@ -55,6 +57,16 @@ def of_class(draw: st.DrawFn, cls: type[o.Object]) -> Any:
     return cls(**values)
 
 
+@st.composite
+def _log_entry(draw: st.DrawFn) -> o.LogEntry:
+    """Of its many objects one, a claim with its result."""
+    values: dict[str, Any] = dict.fromkeys(o.LogEntry.MANY, ())
+    fact = draw(st.sampled_from([name for name in values if name != "results"]))
+    for name in (fact, "results") if fact == "claims" else (fact,):
+        values[name] = (draw(of_class(o.LogEntry.MANY[name][0])),)
+    return o.LogEntry(header=draw(_field("header")), time=draw(_field("time")), **values)
+
+
 def _interval(draw: st.DrawFn, values: dict[str, Any]) -> None:
     values["lo"] = draw(st.integers(0, (1 << 40) - 1))
     values["hi"] = values["lo"] + draw(st.integers(1, 1 << 40))
@@ -68,12 +80,16 @@ def _obey(draw: st.DrawFn, cls: type[o.Object], values: dict[str, Any]) -> None:
         values["expiry"] = o.MAX_TIME
         late = min(values["request"].time, o.MAX_TIME - 1)
         values["request"] = o.PayRequest(**{**values["request"].__dict__, "time": late})
-    elif cls in (o.Title, o.Input, o.Outcome):
+    elif cls in (o.Title, o.Input, o.Outcome, o.Move):
         _interval(draw, values)
         if cls is o.Title:
             values["amount"] = values["hi"] + draw(st.integers(0, 1 << 40))
         if cls is o.Outcome:
             values["state"] = draw(st.integers(1, len(o.OUTCOMES) - 1))
+        if cls is o.Move:
+            values["state"] = draw(st.sampled_from([o.SETTLED, o.RECLAIMED]))
+            needed = "claim_id" if values["state"] == o.SETTLED else "new_title_id"
+            values[needed] = values[needed] or bytes(32)
     elif cls is o.Certificate:
         card = draw(st.booleans())
         values["role"] = o.ROLE_CARD if card else draw(st.integers(1, 4))
