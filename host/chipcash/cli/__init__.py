@@ -12,6 +12,7 @@ from chipcash import __version__
 from chipcash.cli.base import Root, start_logging
 
 COMMANDS = (
+    "audit",
     "bank",
     "board",
     "card",
@@ -23,6 +24,7 @@ COMMANDS = (
     "selftest",
     "sim",
     "trace",
+    "witness",
 )
 """Modules of this package with a command, or a group of commands, of that name."""
 

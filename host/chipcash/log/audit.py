@@ -2,9 +2,9 @@
 """Replays a log alone, and proves what the center signed in it (protocols/spec/log.md, Audit).
 
 In memory is what is live now: coins of which some fen are live, with their slices, and the titles that these
-are under, some 1.1 kB for each title with its slice, and what a transaction has begun and not ended. All
+are under, some 700 bytes for each title with its slice, and what a transaction has begun and not ended. All
 that must never be forgotten (who owned a title that is spent, which claims there were) is in a temporary
-file of SQLite's, some 600 bytes for each payment, which nobody else sees and which is gone at the end.
+file of SQLite's, some 250 bytes for each payment, which nobody else sees and which is gone at the end.
 """
 
 from __future__ import annotations
@@ -19,11 +19,13 @@ from typing import Any, NoReturn
 from chipcash.evidence import EvidenceInvalid, verify_evidence
 from chipcash.log.errors import AuditFailed
 from chipcash.log.facts import fact_of
+from chipcash.log.note import Checkpoint
+from chipcash.log.reader import LogReader
 from chipcash.trust import Trust, object_id
 from chipcash_wire import objects as o
 from chipcash_wire.tlv import WireError
 
-__all__ = ["CoinState", "Replay", "Slice", "Totals"]
+__all__ = ["CoinState", "Replay", "Slice", "Totals", "audit"]
 
 _SCHEMA = """
 CREATE TABLE coins (serial BLOB PRIMARY KEY, amount INT, epoch INT) WITHOUT ROWID;
@@ -570,6 +572,22 @@ class Replay:
             message[:-1] + " up to the end of the log.",
             hint="A center signs its log only where all is done. Keep a copy of the log and its checkpoint.",
         )
+
+
+def audit(reader: LogReader, checkpoint: Checkpoint, replay: Replay) -> Totals:
+    """Replay the whole log of a checkpoint that the reader has verified.
+
+    Afterwards replay.coins() is how the log ends: what the ledger's database has to say too. Raises
+    AuditFailed, and then that entry is proven to be in the log, so that the center has to answer for it;
+    LogInvalid if what was read is not the log; LogUnreachable.
+    """
+    for number, entry in enumerate(reader.entries(checkpoint)):
+        try:
+            replay.add(entry)
+        except AuditFailed:
+            reader.inclusion(checkpoint, number, entry)
+            raise
+    return replay.finish()
 
 
 def _at(slices: list[tuple[int, int, bytes | None]], lo: int) -> int:

@@ -118,14 +118,18 @@ class LogReader:
         self._witnesses = tuple(witnesses)
         self._quorum = quorum
 
-    def checkpoint(self) -> tuple[Checkpoint, tuple[Signature, ...]]:
-        """The newest checkpoint, and who cosigned it. Raises LogInvalid, LogUnreachable."""
+    def fetch(self) -> bytes:
+        """The newest checkpoint as a signed note, not verified. Raises LogUnreachable."""
         data = self._source.get(CHECKPOINT)
         if data is None:
             raise LogUnreachable(
                 "There is no checkpoint of a log here.", hint="Check the address or the folder."
             )
-        return self.verify(data)
+        return data
+
+    def checkpoint(self) -> tuple[Checkpoint, tuple[Signature, ...]]:
+        """The newest checkpoint, and who cosigned it. Raises LogInvalid, LogUnreachable."""
+        return self.verify(self.fetch())
 
     def verify(self, note: bytes) -> tuple[Checkpoint, tuple[Signature, ...]]:
         """A checkpoint and who cosigned it, from its signed note. Raises LogInvalid."""

@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the commands about the log share: keys of logs and witnesses as options."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from chipcash.log.errors import LogError
+from chipcash.log.note import COSIGNATURE, SIGNATURE, Key
+
+__all__ = ["LOG_KEY", "WITNESS_KEY"]
+
+
+class KeyString(click.ParamType):  # type: ignore[type-arg]
+    """The key string of a log or a witness, or a file that holds it."""
+
+    name = "key"
+
+    def __init__(self, kind: int) -> None:
+        self.kind = kind
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Key:
+        """The key."""
+        if isinstance(value, Key):
+            return value
+        text = str(value)
+        try:
+            if "+" not in text:
+                text = Path(text).read_text("utf-8")
+            return Key.parse(text, self.kind)
+        except LogError as error:
+            self.fail(error.message, param, ctx)
+        except (OSError, ValueError):
+            self.fail(f"{text!r} is no key string, and no file that holds one", param, ctx)
+
+
+LOG_KEY = KeyString(SIGNATURE)
+WITNESS_KEY = KeyString(COSIGNATURE)
