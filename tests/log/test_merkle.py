@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from hypothesis import strategies as st
 
 from chipcash.log import merkle
 from chipcash.log.merkle import Range, leaf_hash
+from tests.vectors.make_log import mth, path, subproof
 
 VECTORS = Path(__file__).parents[1] / "vectors" / "merkle"
 
@@ -48,41 +48,7 @@ def test_consistency_vectors(line: dict[str, Any]) -> None:
     assert good != line["wantErr"]
 
 
-# ---- the definitions of RFC 9162, section 2.1, word by word -----------------------------------------
-
-
-def split(size: int) -> int:
-    k = 1
-    while k * 2 < size:
-        k *= 2
-    return k
-
-
-def mth(data: list[bytes]) -> bytes:
-    if not data:
-        return hashlib.sha256().digest()
-    if len(data) == 1:
-        return hashlib.sha256(b"\0" + data[0]).digest()
-    k = split(len(data))
-    return hashlib.sha256(b"\1" + mth(data[:k]) + mth(data[k:])).digest()
-
-
-def path(m: int, data: list[bytes]) -> list[bytes]:
-    if len(data) == 1:
-        return []
-    k = split(len(data))
-    if m < k:
-        return [*path(m, data[:k]), mth(data[k:])]
-    return [*path(m - k, data[k:]), mth(data[:k])]
-
-
-def subproof(m: int, data: list[bytes], whole: bool) -> list[bytes]:
-    if m == len(data):
-        return [] if whole else [mth(data)]
-    k = split(len(data))
-    if m <= k:
-        return [*subproof(m, data[:k], whole), mth(data[k:])]
-    return [*subproof(m - k, data[k:], False), mth(data[:k])]
+# ---- the definitions of RFC 9162, section 2.1, word by word: tests/vectors/make_log.py -----------------
 
 
 def entries(size: int) -> list[bytes]:

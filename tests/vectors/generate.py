@@ -15,6 +15,7 @@ from tests.vectors import (
     make_channel,
     make_codes,
     make_faults,
+    make_log,
     make_objects,
     make_terminal,
 )
@@ -78,6 +79,7 @@ def files() -> dict[str, str]:
         made[f"terminal-{suite}.json"] = lines(make_terminal.terminal(net))
         made[f"evidence-{suite}.json"] = lines(make_terminal.evidence(net))
         made[f"center-{suite}.json"] = lines(make_center.center(net))
+        made[f"log-{suite}.json"] = lines(make_log.log(net))
     made["codes.json"] = lines(make_codes.codes(networks[-1]))
     large, larger = make_faults.large(networks[-1])
     made["large-objects.json"] = lines([*large, *larger])
