@@ -21,6 +21,9 @@ Times are medians. What is compared takes turns within the run.
 | card.mpy | the applet and the protocol, compiled |
 | card.heap.N-title.SUITE | the smallest heap of 64-bit MicroPython in which a full card can pay |
 | center.settled.SUITE.batch-N | claims verified and settled durably, by deposits of N claims |
+| log.append.N | one entry appended to a log of N; its files are in memory: a disk takes the same for all N |
+| log.proof.N | one proof of inclusion and one of consistency, from tiles read anew, in a log of N |
+| log.durable, log.appended | one entry appended durably; entries appended durably in batches |
 """
 
 from __future__ import annotations
@@ -47,6 +50,8 @@ from chipcash import crypto
 from chipcash.card import Card
 from chipcash.errors import ChipcashError
 from chipcash.genuine import verify_pin
+from chipcash.log.note import SIGNATURE, SigningKey
+from chipcash.log.store import Log
 from chipcash.transports import Connection, open_path
 from chipcash.transports.base import BaseConnection
 from chipcash.transports.sim import SimConnection
@@ -75,6 +80,8 @@ _MAX_COUPON = 0.01
 _MAX_TAP_MS = {"pico2w": 200.0, "picow": 300.0}
 _MAX_MPY_BYTES = 60_000
 _MAX_HEAP_KB = 192
+_MAX_LOG_GROWTH = 4.0
+"""Twice the logarithm's ratio from a thousand to a million."""
 
 _IDLE_S = 0.15
 """Long enough for a card process to make its coupons."""
@@ -83,6 +90,9 @@ _LEAST_HEAP_KB = 100
 """Below it the card's code alone does not fit."""
 _AMOUNT = 3680
 _BATCH = 200
+_LOG_KEY = SigningKey("log.example", SIGNATURE, bytes(32))
+_LOG_TURNS = 25
+_LOG_BATCH = 4096
 _TABLE_WIDTH = 100
 _SIGNING = Path(__file__).with_name("signing.py")
 
@@ -97,10 +107,27 @@ class Effort:
     heap_tries: int
     settlings: int
     singles: int
+    log_sizes: tuple[int, ...]
 
 
-FULL = Effort(taps=40, signatures=40, heap_step_kb=2, heap_tries=3, settlings=5, singles=40)
-QUICK = Effort(taps=3, signatures=3, heap_step_kb=16, heap_tries=1, settlings=1, singles=10)
+FULL = Effort(
+    taps=40,
+    signatures=40,
+    heap_step_kb=2,
+    heap_tries=3,
+    settlings=5,
+    singles=40,
+    log_sizes=(1_000, 10_000, 100_000, 1_000_000),
+)
+QUICK = Effort(
+    taps=3,
+    signatures=3,
+    heap_step_kb=16,
+    heap_tries=1,
+    settlings=1,
+    singles=10,
+    log_sizes=(1_000, 10_000),
+)
 
 
 class Report:
@@ -543,6 +570,65 @@ def measure_center(report: Report, effort: Effort, folder: Path) -> None:
             )
 
 
+# The log ------------------------------------------------------------------------------------------
+
+
+def _grow(log: Log, size: int, batch: int = 65_536) -> None:
+    """Append entries of 16 bytes until there are so many."""
+    while log.size < size:
+        numbers = range(log.size + 1, min(size, log.size + batch) + 1)
+        log.append([(number, b"%016d" % number) for number in numbers])
+
+
+def _log(folder: Path) -> Log:
+    return Log.create(folder / "public", folder / "entries", _LOG_KEY)
+
+
+def measure_log(report: Report, effort: Effort, folder: Path) -> None:
+    """How appending and proving grow with the log: as its logarithm, or less."""
+    memory = Path("/dev/shm")
+    with contextlib.ExitStack() as stack:
+        place = Path(
+            stack.enter_context(
+                tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else folder)
+            )
+        )
+        logs = {size: stack.enter_context(_log(place / str(size))) for size in effort.log_sizes}
+        times: dict[tuple[str, int], list[float]] = {}
+        for size, log in logs.items():
+            _grow(log, size)
+        for turn in range(_LOG_TURNS):
+            for size, log in logs.items():
+                start = time.perf_counter()
+                _grow(log, log.size + 1)
+                appended = time.perf_counter()
+                log.inclusion(turn * 7919 % size)
+                log.consistency(1 + turn * 7907 % size)
+                times.setdefault(("append", size), []).append(appended - start)
+                times.setdefault(("proof", size), []).append(time.perf_counter() - appended)
+        first, *_, last = effort.log_sizes
+        for what in ("append", "proof"):
+            for size in effort.log_sizes:
+                report.add(
+                    f"log.{what}.{size}",
+                    median(times[what, size]) * 1000,
+                    "ms",
+                    ratio_to=f"log.{what}.{first}" if size != first else "",
+                    ratio_at_most=_MAX_LOG_GROWTH if size == last else None,
+                )
+    with _log(folder / "log") as log:
+        spent = []
+        for _ in range(effort.singles):
+            start = time.perf_counter()
+            _grow(log, log.size + 1)
+            spent.append((time.perf_counter() - start) * 1000)
+        report.add("log.durable", median(spent), "ms")
+        start, before = time.perf_counter(), log.size
+        _grow(log, before + 2 * _LOG_BATCH, _LOG_BATCH)
+        rate = (log.size - before) / (time.perf_counter() - start)
+        report.add("log.appended", rate, "entries/s")
+
+
 # All of it ----------------------------------------------------------------------------------------
 
 
@@ -588,6 +674,7 @@ def main(arguments: list[str] | None = None) -> int:
         measure_boards(report)
         measure_card(report, effort, folder)
         measure_center(report, effort, folder)
+        measure_log(report, effort, folder)
     options.output.write_text(json.dumps(report.rows, indent=1, ensure_ascii=False) + "\n")
     if options.json:
         print(json.dumps(report.rows, indent=1, ensure_ascii=False))

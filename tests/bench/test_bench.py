@@ -31,6 +31,9 @@ _NAMES = {
     "card.mpy",
     *(f"card.heap.{n}-title.{suite}" for n in (1, 8) for suite in ("gm", "p256")),
     *(f"center.settled.{suite}.batch-{n}" for n in (1, 200) for suite in ("gm", "p256")),
+    *(f"log.{what}.{n}" for what in ("append", "proof") for n in (1_000, 10_000)),
+    "log.durable",
+    "log.appended",
 }  # fmt: skip
 
 
