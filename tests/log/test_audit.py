@@ -86,7 +86,7 @@ class Audited(Books):
 
 TestAudited = Audited.TestCase
 TestAudited.settings = settings(
-    max_examples=80,
+    max_examples=50,
     stateful_step_count=30,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],

@@ -52,6 +52,17 @@ def test_a_note_of_another_implementation() -> None:
     assert [each.key.name for each in one.signatures] == ["EnochRoot"]
 
 
+def test_the_example_of_the_specification() -> None:
+    """From C2SP signed-note (CC BY 4.0)."""
+    key = Key.parse("example.com/foo+530d903a+AekyeRrm56hApGFkyQR4ZCbV54Id2LKaANYcrnKv3U2k")
+    line = (
+        "— example.com/foo Uw2QOkn8srV1yJGh2VYRlL1Tnagv1YEq6TfXppzi2ONncAlTgK7Ztg1ERYNZXsYjOBH3mFXm"
+        "RKuwHjG1Yu72IneyaQM=\n"
+    )
+    found = note.open_note(signed("This is an example message.\n", line), [key])
+    assert found.by(key) is not None
+
+
 def test_the_same_note_by_the_same_key(tmp_path: Path) -> None:
     path = tmp_path / "peter"
     path.write_text(PETER_SECRET + "\n")

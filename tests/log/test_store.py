@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from chipcash.log.tiles import TileNodes, bundle_path, join_entries, split_entri
 from tests.log.killing import KEY, Ledger, check, publish, root
 
 ROOT = Path(__file__).parents[2]
+os_replace = os.replace
 
 
 @pytest.fixture
@@ -96,6 +98,36 @@ def test_killed_at_every_step(tmp_path: Path, first: int, then: int) -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) > 15
+
+
+def test_a_disk_that_fails_anywhere(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same process goes on, once there is room again."""
+    with Log(folder / "public", folder / "entries", KEY) as log:
+        Publisher(log, Ledger(250)).publish()
+        right, failures = os_replace, 0
+        while True:
+            left = failures + 1
+
+            def replace(old: str, new: Path) -> None:
+                nonlocal left
+                left -= 1
+                if left == 0:
+                    raise OSError(28, "No space left on device")
+                right(old, new)
+
+            monkeypatch.setattr("chipcash.files.os.replace", replace)
+            try:
+                Publisher(log, Ledger(260)).publish()
+                break
+            except OSError:
+                failures += 1
+                check(folder, {250, 260})
+    assert failures > 5
+    monkeypatch.undo()
+    check(folder, {260})
+    assert not [path for path in folder.rglob(".*") if path.is_file()], (
+        "what failed was cleared away"
+    )
 
 
 def test_nothing_new_changes_nothing(folder: Path) -> None:

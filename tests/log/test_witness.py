@@ -213,6 +213,9 @@ def test_a_quorum(log: Log, tmp_path: Path) -> None:
         readers(log, 3, "a", "b")
     with pytest.raises(LogError, match="cannot be"):
         readers(log, 1, "a", "a")
+    alias = SigningKey("another.example", COSIGNATURE, b"a".ljust(32)).key
+    with pytest.raises(LogError, match="cannot be"):
+        LogReader(KEY.key, Folder(log.public), witnesses=[key("a").key, alias], quorum=2)
 
 
 def test_a_log_that_starts_again_finds_out_what_its_witnesses_have(

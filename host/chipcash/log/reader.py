@@ -107,7 +107,10 @@ class LogReader:
         witnesses: Sequence[Key] = (),
         quorum: int = 0,
     ) -> None:
-        if len(set(witnesses)) < len(witnesses) or not 0 <= quorum <= len(witnesses):
+        # By its public key: under two names one witness is still one.
+        if len({key.public for key in witnesses}) < len(witnesses) or not 0 <= quorum <= len(
+            witnesses
+        ):
             raise LogError(
                 f"A quorum of {quorum} of {len(witnesses)} witnesses cannot be.",
                 hint="Name each witness once, and ask for no more cosignatures than there are witnesses.",
