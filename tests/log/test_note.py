@@ -194,3 +194,20 @@ def test_one_changed_byte_is_never_trusted(draw: st.DataObject) -> None:
     # What is left is a note in which one of the two names a key that nobody knows: the witness's.
     assert found == STATE
     assert cosigned == ()
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.sampled_from([LOG, BANK]), st.binary(max_size=90))
+def test_signatures_of_any_bytes(signer: SigningKey, signature: bytes) -> None:
+    coded = base64.b64encode(signer.key.key_id + signature).decode()
+    data = signed(STATE.text, LOG.sign(STATE.text), f"— {signer.key.name} {coded}\n")
+    with pytest.raises(LogInvalid):
+        note.open_checkpoint(data, LOG.key, [BANK.key])
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.binary(max_size=300) | st.text(max_size=300).map(str.encode))
+def test_any_bytes(data: bytes) -> None:
+    for each in (data, data + b"\n\n" + LOG.sign(STATE.text).encode()):
+        with pytest.raises(LogInvalid):
+            note.open_checkpoint(each, LOG.key, [BANK.key])

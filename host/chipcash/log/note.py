@@ -236,12 +236,13 @@ def open_note(data: bytes, keys: Iterable[Key]) -> Note:
             if dash != "—" or not _NAME.fullmatch(name) or len(signature) < 5:
                 raise ValueError("a signature line has another form")
             key = known.get((name, signature[:4]))
-            if key is None or any(key == each.key for each in found):
+            if key is None:
                 continue
             time = key.verify(text, signature[4:])
             if time is None:
                 raise ValueError(f"the signature of {name} is not good")
-            found.append(Signature(key, time, line + "\n"))
+            if not any(key == each.key for each in found):
+                found.append(Signature(key, time, line + "\n"))
     except (ValueError, binascii.Error) as error:
         raise LogInvalid(f"This is no signed note that could be trusted: {error}.") from None
     return Note(text, tuple(found))
