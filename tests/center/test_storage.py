@@ -31,6 +31,9 @@ from tests.center.pg_server import Server
 from tests.center.test_conservation import Books
 from tests.center.world import TABLES, World, dump, states
 
+FACTS = (
+    "coins", "titles", "claims", "spends", "voids", "evidence", "certificates", "blacklist",
+)  # fmt: skip
 OLD = Path(__file__).parent / "format-2"
 
 
@@ -317,17 +320,13 @@ def test_the_facts_of_an_old_ledger_are_numbered_as_they_can_have_happened(tmp_p
     storage.upgrade(path)
     world = World(path)
     db = world.center._db
-    numbers = [
-        seq
-        for table in ("coins", "titles", "claims", "spends", "voids", "evidence", "blacklist")
-        for (seq,) in db.all(f"SELECT seq FROM {table}")
-    ]
+    numbers = [seq for table in FACTS for (seq,) in db.all(f"SELECT seq FROM {table}")]
     assert sorted(numbers) == list(range(1, len(numbers) + 1))
     assert db.row("SELECT next FROM sequence")[0] == len(numbers) + 1
     titles = dict(db.all("SELECT title_id, seq FROM titles"))
     for title_id, seq, claim, new in db.all("SELECT title_id, seq, claim, new_title FROM spends"):
         assert titles[title_id] < seq and (claim is None or claim < seq)
-        assert new is None or seq < titles[new]
+        assert new is None or titles[new] < seq
     for data, seq in db.all("SELECT bytes, seq FROM claims"):
         assert all(titles[item.title_id] < seq for item in o.Claim.decode(data).inputs)
     world.center.close()

@@ -170,7 +170,7 @@ TABLES = {
     "coins": "serial", "titles": "serial, epoch", "slices": "serial, lo", "claims": "claim_id",
     "spends": "serial, title_id, lo", "inputs": "serial, title_id, lo, claim", "deposits": "digest",
     "voids": "payee, nonce, amount", "evidence": "digest", "blacklist": "sequence", "cards": "subject",
-    "sequence": "next",
+    "certificates": "subject, seq", "sequence": "next",
 }  # fmt: skip
 """The ledger's tables, but for challenges, and how their rows are ordered."""
 

@@ -102,7 +102,7 @@ _SPENDS = {
 }  # fmt: skip
 _TITLES = {
     "serial": bytes, "epoch": int, "seq": int, "title_id": bytes, "lo": int, "hi": int, "owner": bytes,
-    "bytes": bytes,
+    "bytes": bytes, "time": int,
 }  # fmt: skip
 
 TitleMaker = Callable[[bytes, int, int, int, bytes, int], o.Title]
@@ -345,6 +345,12 @@ class Batch:
                 epochs[serial] = epoch = epochs.get(serial, epoch) + 1
                 title = make_title(serial, amount, lo, hi, owner, epoch)
                 title_id = object_id(title)
+                titles.append(
+                    (
+                        serial, epoch, self.fact(), title_id, lo, hi, owner, title.encode(),
+                        self._now,
+                    )
+                )  # fmt: skip
             for cut in group:
                 part = cut.part
                 claim = None if cut.claim is None else cut.claim[0]
@@ -356,8 +362,6 @@ class Batch:
                 )  # fmt: skip
                 if title is not None and title_id is not None and claim is not None:
                     self._titles.setdefault(claim, {})[title_id] = title
-            if title is not None:
-                titles.append((serial, epoch, self.fact(), title_id, lo, hi, owner, title.encode()))
             slices[serial, lo] = (hi, title_id)
         self._write_rows(slices, gone, spends, titles, epochs)
 

@@ -95,9 +95,10 @@ class Center(Inquiry):
                 coin.serial, self._fact(), coin.amount, coin.owner, coin.encode(), self._clock(),
             )  # fmt: skip
             self._db.execute(
-                "INSERT INTO titles (serial, epoch, seq, title_id, lo, hi, owner, bytes)"
-                " VALUES (?,1,?,?,0,?,?,?)",
+                "INSERT INTO titles (serial, epoch, seq, title_id, lo, hi, owner, bytes, time)"
+                " VALUES (?,1,?,?,0,?,?,?,?)",
                 coin.serial, self._fact(), title_id, coin.amount, coin.owner, title.encode(),
+                self._clock(),
             )  # fmt: skip
             self._db.execute(
                 "INSERT INTO slices (serial, lo, hi, title_id) VALUES (?,0,?,?)",
@@ -188,12 +189,14 @@ class Center(Inquiry):
             )
             if row is None:
                 risk = self._make_risk(certificate, 1)
+                self._log_certificate(certificate)
                 self._db.execute(
                     "INSERT INTO cards (subject, certificate, sequence, risk) VALUES (?,?,1,?)",
                     certificate.subject, certificate.encode(), risk.encode(),
                 )  # fmt: skip
                 return risk
             if certificate.expiry > o.Certificate.decode(row[0]).expiry:
+                self._log_certificate(certificate)
                 self._db.execute(
                     "UPDATE cards SET certificate = ? WHERE subject = ?",
                     certificate.encode(), certificate.subject,
@@ -548,6 +551,12 @@ class Center(Inquiry):
             "INSERT INTO voids (payee, nonce, amount, seq, bytes, time) VALUES (?,?,?,?,?,?)"
             " ON CONFLICT DO NOTHING",
             void.payee, void.nonce, void.amount, seq, void.encode(), self._clock(),
+        )  # fmt: skip
+
+    def _log_certificate(self, certificate: o.Certificate) -> None:
+        self._db.execute(
+            "INSERT INTO certificates (subject, seq, bytes, time) VALUES (?,?,?,?)",
+            certificate.subject, self._fact(), certificate.encode(), self._clock(),
         )  # fmt: skip
 
     def _fact(self) -> int:

@@ -72,6 +72,7 @@ def _create() -> None:
         whole("hi"),
         binary("owner"),
         binary("bytes"),
+        whole("time"),
         sa.PrimaryKeyConstraint("serial", "epoch", name="titles_key"),
         **STRICT,
     )
@@ -159,6 +160,16 @@ def _create() -> None:
         **STRICT,
     )
     op.create_index("evidence_claim", "evidence", ["claim"])
+    # Every certificate that a card was registered with; the newest one is in `cards` too.
+    op.create_table(
+        "certificates",
+        binary("subject"),
+        whole("seq"),
+        binary("bytes"),
+        whole("time"),
+        sa.PrimaryKeyConstraint("subject", "seq", name="certificates_key"),
+        **KEYED,
+    )
     op.create_table(
         "blacklist",
         whole("sequence"),
@@ -169,6 +180,8 @@ def _create() -> None:
         sa.UniqueConstraint("subject", name="blacklist_subject"),
         **STRICT,
     )
+    for table in ("coins", "titles", "spends", "voids", "evidence", "certificates", "blacklist"):
+        op.create_index(f"{table}_seq", table, ["seq"])
 
 
 def _fill(db: sa.Connection) -> None:
@@ -177,12 +190,40 @@ def _fill(db: sa.Connection) -> None:
     _insert(db, "sequence", [(len(number) + 1,)])
     for table, columns, key in (
         ("coins", "serial, amount, owner, bytes, epoch, time", "serial"),
-        ("titles", "serial, epoch, title_id, lo, hi, owner, bytes", "title_id"),
         ("claims", "claim_id, payer, bytes, time, result, fund, loss", "claim_id"),
         ("blacklist", "sequence, subject, bytes", "subject"),
     ):
         rows = db.execute(sa.text(f"SELECT {key}, {columns} FROM old_{table}"))
         _insert(db, table, [(number[table, row[0]], *row[1:]) for row in rows], f"seq, {columns}")
+    made = dict(
+        [
+            *db.execute(
+                sa.text(
+                    "SELECT titles.title_id, coins.time FROM old_titles AS titles"
+                    " JOIN old_coins AS coins ON coins.serial = titles.serial WHERE titles.epoch = 1"
+                )
+            ),
+            *db.execute(sa.text("SELECT new_title, time FROM old_spends")),
+        ]
+    )
+    columns = "title_id, serial, epoch, lo, hi, owner, bytes"
+    rows = db.execute(sa.text(f"SELECT {columns} FROM old_titles"))
+    _insert(
+        db,
+        "titles",
+        [(number["titles", row[0]], made[row[0]], *row) for row in rows],
+        f"seq, time, {columns}",
+    )
+    _insert(
+        db,
+        "certificates",
+        [
+            (subject, number["certificates", subject], data, o.RiskParameters.decode(risk).time)
+            for subject, data, risk in db.execute(
+                sa.text("SELECT subject, certificate, risk FROM cards")
+            )
+        ],
+    )
     columns = "payee, nonce, amount, bytes, time"
     rows = db.execute(sa.text(f"SELECT {columns} FROM old_voids"))
     _insert(
@@ -250,6 +291,8 @@ def _facts(db: sa.Connection) -> Iterator[tuple[str, Any]]:
         accused.setdefault(claim_id, []).append(digest)
     listed = db.execute(sa.text("SELECT subject FROM old_blacklist ORDER BY sequence")).all()
 
+    for (subject,) in db.execute(sa.text("SELECT subject FROM cards ORDER BY subject")):
+        yield "certificates", subject
     for (serial,) in db.execute(sa.text("SELECT serial FROM old_coins ORDER BY serial")):
         yield "coins", serial
     for (title_id,) in db.execute(
@@ -265,7 +308,7 @@ def _facts(db: sa.Connection) -> Iterator[tuple[str, Any]]:
         latest = min(latest, moved.get(claim_id, latest))
         places.append(latest)
     places.reverse()
-    last_of: dict[bytes, int] = {new: at for at, (_, _, new, _) in enumerate(spends) if new}
+    ready: set[bytes] = set()
     done = 0
     for at in range(len(spends) + 1):
         until = bisect.bisect_right(places, at)
@@ -273,17 +316,17 @@ def _facts(db: sa.Connection) -> Iterator[tuple[str, Any]]:
             while voids and voids[0][0] <= time:
                 yield "voids", voids.pop(0)[1]
             yield "claims", claim_id
+            for digest in accused.get(claim_id, ()):
+                yield "evidence", digest
         done = until
         if at < len(spends):
             seq, _, new, _ = spends[at]
-            yield "spends", seq
-            if new is not None and last_of[new] == at:
+            if new is not None and new not in ready:
+                ready.add(new)
                 yield "titles", new
+            yield "spends", seq
     for _, key in voids:
         yield "voids", key
-    for claim_id, _ in claims:
-        for digest in accused.get(claim_id, ()):
-            yield "evidence", digest
     for (subject,) in listed:
         yield "blacklist", subject
 
