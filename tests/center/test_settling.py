@@ -411,6 +411,6 @@ def test_the_audit_finds_what_is_wrong() -> None:
         title = world.issue(10, "alice")
         world.settle(world.claim("alice", "shop", [(title, 0, 4)]))
         world.center.check()
-        world.center._db.execute(damage)
+        world.center.storage.execute(damage)
         with pytest.raises(LedgerError):
             world.center.check()

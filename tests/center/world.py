@@ -178,6 +178,6 @@ TABLES = {
 def dump(center: Center) -> dict[str, list[tuple[Any, ...]]]:
     """Every row of the ledger; equal dumps are equal ledgers."""
     return {
-        table: [tuple(row) for row in center._db.all(f"SELECT * FROM {table} ORDER BY {order}")]
+        table: [tuple(row) for row in center.storage.all(f"SELECT * FROM {table} ORDER BY {order}")]
         for table, order in TABLES.items()
     }

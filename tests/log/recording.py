@@ -12,7 +12,7 @@ class Recorder:
     """Looks at what a world's ledger has registered since the last look; entries: all so far."""
 
     def __init__(self, world: World) -> None:
-        self._facts = LedgerFacts(world.center._db, world.header)
+        self._facts = LedgerFacts(world.center.storage, world.header)
         self._seen = 0
         self.entries: list[o.LogEntry] = []
 

@@ -40,7 +40,7 @@ def replayed(entries: Iterable[o.LogEntry], trust: Trust) -> tuple[Totals, Any]:
 def ledgers(world: World) -> dict[bytes, list[tuple[int, int, bytes | None, bytes | None]]]:
     """What the ledger says, as the replay says it: redeemed slices that touch are one."""
     found = {}
-    for (serial,) in world.center._db.all("SELECT serial FROM coins"):
+    for (serial,) in world.center.storage.all("SELECT serial FROM coins"):
         slices: list[tuple[int, int, bytes | None, bytes | None]] = []
         for part in world.center.coin(serial)["partition"]:
             ids = [

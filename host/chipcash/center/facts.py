@@ -13,7 +13,7 @@ from chipcash.center.storage import Query, Row, Storage
 from chipcash.log.facts import Fact, make_entry
 from chipcash_wire import objects as o
 
-__all__ = ["LedgerFacts"]
+__all__ = ["FACT_TABLES", "LedgerFacts"]
 
 _AT_ONCE = 4096
 """Numbers that one round trip asks for."""
@@ -91,3 +91,6 @@ _TABLES: Sequence[tuple[str, Callable[..., _Made]]] = (
     ("seq, bytes, time FROM certificates", _signed(o.Certificate)),
     ("seq, bytes FROM blacklist", _listed),
 )
+
+FACT_TABLES = tuple(columns.partition(" FROM ")[2].split()[0] for columns, _ in _TABLES)
+"""The tables whose rows are facts; their column seq is the number."""

@@ -14,14 +14,14 @@ __all__ = ["Inquiry", "unknown"]
 
 
 class Inquiry:
-    """Questions to a ledger, which change nothing."""
+    """Questions to a ledger, which change nothing. storage: where it is."""
 
     def __init__(self, storage: Storage) -> None:
-        self._db = storage
+        self.storage = storage
 
     def titles(self, owner: bytes) -> tuple[o.Title, ...]:
         """Titles of this owner under which some money is live, oldest first."""
-        rows = self._db.all(
+        rows = self.storage.all(
             "SELECT bytes FROM titles WHERE owner = ? AND EXISTS (SELECT 1 FROM slices"
             " WHERE slices.title_id = titles.title_id) ORDER BY seq",
             owner,
@@ -30,16 +30,18 @@ class Inquiry:
 
     def claim(self, claim_id: bytes) -> dict[str, Any]:
         """What became of a claim, as JSON: first outcome, losses by policy, evidence. Refused: unknown."""
-        with self._db.reading():
-            row = self._db.one(
+        with self.storage.reading():
+            row = self.storage.one(
                 "SELECT seq, payer, bytes, time, result, fund, loss FROM claims WHERE claim_id = ?",
                 claim_id,
             )
             if row is None:
                 raise unknown("claim")
             seq, payer, data, at, result, fund, loss = row
-            evidence = self._db.all("SELECT digest FROM evidence WHERE claim = ? ORDER BY seq", seq)
-            spends = self._db.all(
+            evidence = self.storage.all(
+                "SELECT digest FROM evidence WHERE claim = ? ORDER BY seq", seq
+            )
+            spends = self.storage.all(
                 "SELECT title_id, state, new_title FROM spends WHERE claim = ?", seq
             )
         claim = o.Claim.decode(data)
@@ -72,24 +74,24 @@ class Inquiry:
 
     def evidence(self, digest: bytes) -> o.Evidence:
         """The evidence with this digest. Refused: unknown."""
-        row = self._db.one("SELECT bytes FROM evidence WHERE digest = ?", digest)
+        row = self.storage.one("SELECT bytes FROM evidence WHERE digest = ?", digest)
         if row is None:
             raise unknown("evidence")
         return o.Evidence.decode(row[0])
 
     def coin(self, serial: bytes) -> dict[str, Any]:
         """A coin's partition now and its whole life, as JSON. Refused: unknown."""
-        with self._db.reading():
-            row = self._db.one("SELECT amount, owner, time FROM coins WHERE serial = ?", serial)
+        with self.storage.reading():
+            row = self.storage.one("SELECT amount, owner, time FROM coins WHERE serial = ?", serial)
             if row is None:
                 raise unknown("serial")
-            slices = self._db.all(
+            slices = self.storage.all(
                 "SELECT slices.lo, slices.hi, slices.title_id, titles.owner FROM slices"
                 " LEFT JOIN titles ON titles.title_id = slices.title_id"
                 " WHERE slices.serial = ? ORDER BY slices.lo",
                 serial,
             )
-            spends = self._db.all(
+            spends = self.storage.all(
                 "SELECT spends.time, spends.lo, spends.hi, spends.state, spends.title_id,"
                 " claims.claim_id, old.owner, spends.new_title, new.owner FROM spends"
                 " LEFT JOIN claims ON claims.seq = spends.claim"
@@ -132,14 +134,14 @@ class Inquiry:
 
     def accounts(self) -> dict[str, Any]:
         """Totals in fen, as JSON: issued_fen = live_fen + redeemed_fen, and live fen by owner."""
-        with self._db.reading():
+        with self.storage.reading():
             # Halves are summed apart: SQLite's integers overflow where the sums of 63-bit amounts do not.
             # PostgreSQL's sums are decimals.
-            issued = self._db.row(
+            issued = self.storage.row(
                 "SELECT COALESCE(SUM(amount >> 32), 0), COALESCE(SUM(amount & 4294967295), 0)"
                 " FROM coins"
             )
-            held = self._db.all(
+            held = self.storage.all(
                 "SELECT titles.owner, SUM((slices.hi - slices.lo) >> 32),"
                 " SUM((slices.hi - slices.lo) & 4294967295)"
                 " FROM slices LEFT JOIN titles ON titles.title_id = slices.title_id"
@@ -160,15 +162,15 @@ class Inquiry:
         Also that each live slice lies within its title and is not spent under it. Raises LedgerError
         with the serial.
         """
-        with self._db.reading():
-            rows = self._db.all(
+        with self.storage.reading():
+            rows = self.storage.all(
                 "SELECT coins.serial, coins.amount, slices.lo, slices.hi, slices.title_id,"
                 " titles.serial, titles.lo, titles.hi FROM coins"
                 " LEFT JOIN slices ON slices.serial = coins.serial"
                 " LEFT JOIN titles ON titles.title_id = slices.title_id"
                 " ORDER BY coins.serial, slices.lo"
             )
-            spent = self._db.one(
+            spent = self.storage.one(
                 "SELECT slices.serial FROM slices JOIN spends"
                 " ON spends.serial = slices.serial AND spends.title_id = slices.title_id"
                 " WHERE spends.lo < slices.hi AND spends.hi > slices.lo LIMIT 1"

@@ -63,7 +63,7 @@ class Center(Inquiry):
 
     def close(self) -> None:
         """Close the ledger."""
-        self._db.close()
+        self.storage.close()
 
     # ---- money in, money on -------------------------------------------------------------------------
 
@@ -76,8 +76,8 @@ class Center(Inquiry):
         self._need_header(coin)
         if not self.trust.signed_by_issuer(coin):
             raise _refused_signature("coin", "the issuing library")
-        with self._db.transaction():
-            row = self._db.one("SELECT bytes FROM coins WHERE serial = ?", coin.serial)
+        with self.storage.transaction():
+            row = self.storage.one("SELECT bytes FROM coins WHERE serial = ?", coin.serial)
             if row is not None:
                 if o.Coin.decode(row[0]).message() != coin.message():
                     raise CenterRefused(
@@ -89,18 +89,18 @@ class Center(Inquiry):
                 return self._title_of_epoch(coin.serial, 1)
             title = self._make_title(coin.serial, coin.amount, 0, coin.amount, coin.owner, 1)
             title_id = object_id(title)
-            self._db.execute(
+            self.storage.execute(
                 "INSERT INTO coins (serial, seq, amount, owner, bytes, epoch, time)"
                 " VALUES (?,?,?,?,?,1,?)",
                 coin.serial, self._fact(), coin.amount, coin.owner, coin.encode(), self._clock(),
             )  # fmt: skip
-            self._db.execute(
+            self.storage.execute(
                 "INSERT INTO titles (serial, epoch, seq, title_id, lo, hi, owner, bytes, time)"
                 " VALUES (?,1,?,?,0,?,?,?,?)",
                 coin.serial, self._fact(), title_id, coin.amount, coin.owner, title.encode(),
                 self._clock(),
             )  # fmt: skip
-            self._db.execute(
+            self.storage.execute(
                 "INSERT INTO slices (serial, lo, hi, title_id) VALUES (?,0,?,?)",
                 coin.serial, coin.amount, title_id,
             )  # fmt: skip
@@ -126,8 +126,8 @@ class Center(Inquiry):
         if known is not None:
             return known
         checked = self._verify(deposit.claims)
-        with self._db.transaction():
-            batch = Batch(self._db, self._clock())
+        with self.storage.transaction():
+            batch = Batch(self.storage, self._clock())
             batch.load([verified for verified in checked if verified is not None])
             known = self._receipt(digest)
             if known is not None:  # the same deposit came twice at once
@@ -141,7 +141,7 @@ class Center(Inquiry):
             valid = [result.claim_id for result in results if not _is_invalid(result)]
             titles = self._titles_led_to(valid, o.SETTLED, batch)
             receipt = self._make_receipt(digest, results, titles)
-            self._db.execute(
+            self.storage.execute(
                 "INSERT INTO deposits (digest, time, receipt) VALUES (?,?,?)",
                 digest, receipt.time, receipt.encode(),
             )  # fmt: skip
@@ -154,7 +154,7 @@ class Center(Inquiry):
         """
         self._need_header(void)
         self._need_payee_signature(void)
-        with self._db.transaction():
+        with self.storage.transaction():
             self._store_void(void, self._fact())
 
     def reclaim(self, reclaim: o.Reclaim) -> o.Receipt:
@@ -182,22 +182,22 @@ class Center(Inquiry):
         if certificate.role != o.ROLE_CARD:
             raise CenterRefused("role", "This certificate is not a card's; nothing was registered.")
         self._need_unexpired(certificate)
-        with self._db.transaction():
+        with self.storage.transaction():
             self._need_unlisted(certificate.subject)
-            row = self._db.one(
+            row = self.storage.one(
                 "SELECT certificate, risk FROM cards WHERE subject = ?", certificate.subject
             )
             if row is None:
                 risk = self._make_risk(certificate, 1)
                 self._log_certificate(certificate)
-                self._db.execute(
+                self.storage.execute(
                     "INSERT INTO cards (subject, certificate, sequence, risk) VALUES (?,?,1,?)",
                     certificate.subject, certificate.encode(), risk.encode(),
                 )  # fmt: skip
                 return risk
             if certificate.expiry > o.Certificate.decode(row[0]).expiry:
                 self._log_certificate(certificate)
-                self._db.execute(
+                self.storage.execute(
                     "UPDATE cards SET certificate = ? WHERE subject = ?",
                     certificate.encode(), certificate.subject,
                 )  # fmt: skip
@@ -206,13 +206,13 @@ class Center(Inquiry):
     def challenge(self, key: bytes) -> bytes:
         """16 fresh bytes for the card with this key to prove itself with, once. Refused: unknown."""
         nonce = secrets.token_bytes(16)
-        with self._db.transaction():
+        with self.storage.transaction():
             self._card(key)
             now = self._clock()
-            self._db.execute(
+            self.storage.execute(
                 "DELETE FROM challenges WHERE time < ?", now - self.parameters.challenge_lifetime
             )
-            self._db.execute(
+            self.storage.execute(
                 "INSERT INTO challenges (nonce, subject, time) VALUES (?,?,?)", nonce, key, now
             )
         return nonce
@@ -227,9 +227,9 @@ class Center(Inquiry):
             raise CenterRefused("subject", "The proof is another card's.")
         if not self.trust.signed_by(proof, key):
             raise _refused_signature("proof", "the card")
-        with self._db.transaction():
+        with self.storage.transaction():
             certificate, sequence = self._card(key)
-            row = self._db.one(
+            row = self.storage.one(
                 "SELECT time FROM challenges WHERE nonce = ? AND subject = ?", proof.nonce, key
             )
             if row is None or row[0] + self.parameters.challenge_lifetime < self._clock():
@@ -241,8 +241,8 @@ class Center(Inquiry):
             self._need_unexpired(certificate)
             self._need_unlisted(key)
             risk = self._make_risk(certificate, sequence + 1)
-            self._db.execute("DELETE FROM challenges WHERE nonce = ?", proof.nonce)
-            self._db.execute(
+            self.storage.execute("DELETE FROM challenges WHERE nonce = ?", proof.nonce)
+            self.storage.execute(
                 "UPDATE cards SET sequence = ?, risk = ? WHERE subject = ?",
                 sequence + 1, risk.encode(), key,
             )  # fmt: skip
@@ -250,7 +250,7 @@ class Center(Inquiry):
 
     def block(self, key: bytes) -> None:
         """Put a lost card's key on the blacklist. For who runs the center: no request over HTTP does it."""
-        with self._db.transaction():
+        with self.storage.transaction():
             if not self._is_listed(key):
                 self._list(key, o.REASON_LOST, None, self._fact())
 
@@ -262,8 +262,8 @@ class Center(Inquiry):
 
     def signed_time(self) -> o.SignedTime:
         """The center's time and the number of blacklist entries."""
-        with self._db.reading():
-            (sequence,) = self._db.row("SELECT COALESCE(MAX(sequence), 0) FROM blacklist")
+        with self.storage.reading():
+            (sequence,) = self.storage.row("SELECT COALESCE(MAX(sequence), 0) FROM blacklist")
             signed_time: o.SignedTime = self._signed(
                 o.SignedTime(
                     header=self.trust.header,
@@ -276,8 +276,8 @@ class Center(Inquiry):
 
     def blacklist(self, since: int = 0) -> tuple[tuple[o.BlacklistEntry, ...], o.SignedTime]:
         """Entries with a sequence above since, in order, and the signed time that completes them."""
-        with self._db.reading():
-            rows = self._db.all(
+        with self.storage.reading():
+            rows = self.storage.all(
                 "SELECT bytes FROM blacklist WHERE sequence > ? ORDER BY sequence", since
             )
             signed_time = self.signed_time()
@@ -288,10 +288,10 @@ class Center(Inquiry):
     def _verify(self, claims: Sequence[o.Claim]) -> list[Verified | None]:
         """What needs no transaction: header, titles known and of one owner, bounds, signature."""
         ids = {item.title_id for claim in claims for item in claim.inputs}
-        given = self._db.given({"title_id": bytes}, [(title_id,) for title_id in ids])
+        given = self.storage.given({"title_id": bytes}, [(title_id,) for title_id in ids])
         titles = {
             title_id: rest
-            for title_id, *rest in self._db.all(
+            for title_id, *rest in self.storage.all(
                 "SELECT titles.title_id, titles.serial, titles.lo, titles.hi, titles.owner"
                 f" FROM {given.sql} AS given JOIN titles ON titles.title_id = given.title_id",
                 *given.values,
@@ -342,7 +342,7 @@ class Center(Inquiry):
 
     def _store_evidence(self, repeated: Repeated, batch: Batch) -> None:
         part = repeated.part
-        (data,) = self._db.row(
+        (data,) = self.storage.row(
             "SELECT bytes FROM titles WHERE serial = ? AND title_id = ?", part.serial, part.title_id
         )
         title = o.Title.decode(data)
@@ -352,7 +352,7 @@ class Center(Inquiry):
             claims=(o.Claim.decode(repeated.first), repeated.claim),
         )
         digest = object_id(evidence)
-        self._db.execute(
+        self.storage.execute(
             "INSERT INTO evidence (digest, seq, bytes, claim, time) VALUES (?,?,?,?,?)",
             digest, batch.fact(), evidence.encode(), repeated.seq, self._clock(),
         )  # fmt: skip
@@ -361,7 +361,7 @@ class Center(Inquiry):
 
     def _list(self, subject: bytes, reason: int, digest: bytes | None, seq: int) -> None:
         """Put a key on the blacklist."""
-        (sequence,) = self._db.row("SELECT COALESCE(MAX(sequence), 0) + 1 FROM blacklist")
+        (sequence,) = self.storage.row("SELECT COALESCE(MAX(sequence), 0) + 1 FROM blacklist")
         entry = self._signed(
             o.BlacklistEntry(
                 header=self.trust.header,
@@ -373,7 +373,7 @@ class Center(Inquiry):
                 digest=digest,
             )
         )
-        self._db.execute(
+        self.storage.execute(
             "INSERT INTO blacklist (sequence, seq, subject, bytes) VALUES (?,?,?,?)",
             sequence, seq, subject, entry.encode(),
         )  # fmt: skip
@@ -390,8 +390,8 @@ class Center(Inquiry):
         digest = object_id(reclaim)
         if verified is None:
             return self._make_receipt(digest, [_uniform(claim, o.INVALID)], [])
-        with self._db.transaction():
-            batch = Batch(self._db, self._clock())
+        with self.storage.transaction():
+            batch = Batch(self.storage, self._clock())
             batch.load([verified])
             known = batch.known(verified.claim_id)
             open_states = (o.EXPIRED, o.VOIDED)
@@ -415,7 +415,7 @@ class Center(Inquiry):
             return self._make_receipt(digest, [result], titles)
 
     def _reclaim_title(self, reclaim: o.Reclaim, title_id: bytes) -> o.Receipt:
-        row = self._db.one("SELECT bytes FROM titles WHERE title_id = ?", title_id)
+        row = self.storage.one("SELECT bytes FROM titles WHERE title_id = ?", title_id)
         if row is None:
             raise unknown("title")
         title = o.Title.decode(row[0])
@@ -425,19 +425,19 @@ class Center(Inquiry):
                 "The title has not expired, grace included; nothing was returned.",
                 hint="Until then it can be spent, also to its own owner.",
             )
-        with self._db.transaction():
-            rows = self._db.all(
+        with self.storage.transaction():
+            rows = self.storage.all(
                 "SELECT lo, hi FROM slices WHERE title_id = ? AND serial = ? ORDER BY lo LIMIT ?",
                 title_id, title.serial, MAX_RENEWED,
             )  # fmt: skip
-            batch = Batch(self._db, self._clock())
+            batch = Batch(self.storage, self._clock())
             parts = [Part(title_id, title.serial, lo, hi) for lo, hi in rows]
             batch.load([], parts)
             for part in parts:
                 batch.take(part, None, o.RECLAIMED, title.owner)
             batch.write(self._make_title)
             # Those of this reclaim come first; when nothing was left, those of the one before.
-            titles = self._db.all(
+            titles = self.storage.all(
                 "SELECT bytes FROM titles WHERE title_id IN (SELECT new_title FROM spends"
                 " WHERE serial = ? AND title_id = ? AND claim IS NULL) ORDER BY seq DESC LIMIT ?",
                 title.serial, title_id, len(rows) or MAX_RENEWED,
@@ -506,7 +506,7 @@ class Center(Inquiry):
     # ---- reading ------------------------------------------------------------------------------------
 
     def _receipt(self, digest: bytes) -> o.Receipt | None:
-        row = self._db.one("SELECT receipt FROM deposits WHERE digest = ?", digest)
+        row = self.storage.one("SELECT receipt FROM deposits WHERE digest = ?", digest)
         return None if row is None else o.Receipt.decode(row[0])
 
     def _titles_led_to(self, claim_ids: Sequence[bytes], state: int, batch: Batch) -> list[o.Title]:
@@ -515,8 +515,8 @@ class Center(Inquiry):
         earlier = [(claim_id,) for claim_id, titles in new.items() if titles is None]
         before: dict[bytes, list[o.Title]] = {}
         if earlier:
-            given = self._db.given({"claim_id": bytes}, earlier)
-            for claim_id, data in self._db.all(
+            given = self.storage.given({"claim_id": bytes}, earlier)
+            for claim_id, data in self.storage.all(
                 f"SELECT claims.claim_id, titles.bytes FROM {given.sql} AS given"
                 " JOIN claims ON claims.claim_id = given.claim_id"
                 " JOIN spends ON spends.claim = claims.seq AND spends.state = ?"
@@ -532,36 +532,36 @@ class Center(Inquiry):
         return list(found.values())
 
     def _title_of_epoch(self, serial: bytes, epoch: int) -> o.Title:
-        (data,) = self._db.row(
+        (data,) = self.storage.row(
             "SELECT bytes FROM titles WHERE serial = ? AND epoch = ?", serial, epoch
         )
         return o.Title.decode(data)
 
     def _card(self, key: bytes) -> tuple[o.Certificate, int]:
-        row = self._db.one("SELECT certificate, sequence FROM cards WHERE subject = ?", key)
+        row = self.storage.one("SELECT certificate, sequence FROM cards WHERE subject = ?", key)
         if row is None:
             raise unknown("card")
         return o.Certificate.decode(row[0]), row[1]
 
     def _is_listed(self, key: bytes) -> bool:
-        return self._db.one("SELECT 1 FROM blacklist WHERE subject = ?", key) is not None
+        return self.storage.one("SELECT 1 FROM blacklist WHERE subject = ?", key) is not None
 
     def _store_void(self, void: o.Void, seq: int) -> None:
-        self._db.execute(
+        self.storage.execute(
             "INSERT INTO voids (payee, nonce, amount, seq, bytes, time) VALUES (?,?,?,?,?,?)"
             " ON CONFLICT DO NOTHING",
             void.payee, void.nonce, void.amount, seq, void.encode(), self._clock(),
         )  # fmt: skip
 
     def _log_certificate(self, certificate: o.Certificate) -> None:
-        self._db.execute(
+        self.storage.execute(
             "INSERT INTO certificates (subject, seq, bytes, time) VALUES (?,?,?,?)",
             certificate.subject, self._fact(), certificate.encode(), self._clock(),
         )  # fmt: skip
 
     def _fact(self) -> int:
         """The number of a fact that is registered by itself; inside a transaction."""
-        (seq,) = self._db.row("UPDATE sequence SET next = next + 1 RETURNING next - 1")
+        (seq,) = self.storage.row("UPDATE sequence SET next = next + 1 RETURNING next - 1")
         return int(seq)
 
     # ---- refusing -----------------------------------------------------------------------------------

@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The center's log beside its ledger: written as the ledger grows, and compared with it."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator, Sequence
+from itertools import groupby, zip_longest
+from operator import itemgetter
+from types import TracebackType
+from typing import Self
+
+from chipcash.center.batch import broken
+from chipcash.center.errors import LedgerError
+from chipcash.center.facts import FACT_TABLES, LedgerFacts
+from chipcash.center.registration import Center
+from chipcash.errors import ChipcashError
+from chipcash.log.audit import CoinState, Replay, Slice, Totals, audit
+from chipcash.log.cosigning import Witness, Witnesses
+from chipcash.log.publisher import Publisher
+from chipcash.log.reader import LogReader
+from chipcash.log.store import Log
+
+__all__ = ["LogWriter", "compare"]
+
+_log = logging.getLogger(__name__)
+
+_INTERVAL_S = 0.5
+
+
+class LogWriter:
+    """Writes a center's facts into its log, signed and cosigned, in a thread of its own while it is entered.
+
+    Money never waits for the log: what cannot be written now is told in the program's log, and written later.
+    witnesses: who is asked to cosign; interval: seconds between two looks at the ledger.
+    """
+
+    def __init__(
+        self,
+        center: Center,
+        log: Log,
+        witnesses: Sequence[Witness] = (),
+        interval: float = _INTERVAL_S,
+    ) -> None:
+        self._witnesses = Witnesses(witnesses)
+        self._publisher = Publisher(
+            log, LedgerFacts(center.storage, center.trust.header), self._witnesses
+        )
+        self._interval = interval
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="log", daemon=True)
+        self._told = ""
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._ended.set()
+        self._thread.join()
+        self.publish()
+        self._witnesses.close()
+        self._publisher.log.close()
+
+    def publish(self) -> None:
+        """Bring the log up to date; what is in the way is told, each time that it is something else."""
+        try:
+            self._publisher.publish()
+            self._told = ""
+        except (ChipcashError, OSError) as error:
+            if str(error) != self._told:
+                self._told = str(error)
+                _log.error("The center's log was not written: %s", error)
+
+    def _run(self) -> None:
+        while not self._ended.wait(self._interval):
+            self.publish()
+
+
+def compare(center: Center, reader: LogReader) -> Totals:
+    """Replay a center's log, and prove that its ledger says the same: every coin, cut and owned alike.
+
+    Coins on which something was registered since the log's checkpoint are left out. Raises AuditFailed,
+    LogInvalid, LogUnreachable, and LedgerError with the serial.
+    """
+    checkpoint, _ = reader.checkpoint()
+    with Replay(center.trust) as replay:
+        totals = audit(reader, checkpoint, replay)
+        with center.storage.reading():
+            newer = _touched_since(center, checkpoint.size)
+            pairs = zip_longest(
+                (coin for coin in replay.coins() if coin.serial not in newer),
+                (coin for coin in _coins(center) if coin.serial not in newer),
+            )
+            for logged, kept in pairs:
+                if logged == kept:
+                    continue
+                serial = min(coin.serial for coin in (logged, kept) if coin is not None)
+                raise broken(serial, "the log says otherwise")
+    return totals
+
+
+def _touched_since(center: Center, size: int) -> set[bytes]:
+    """Serials of facts behind the first so many. Raises LedgerError if there are not so many."""
+    if size == 0:
+        last = 0
+    else:
+        union = " UNION ALL ".join(f"SELECT seq FROM {table}" for table in FACT_TABLES)
+        row = center.storage.one(
+            f"SELECT seq FROM ({union}) AS facts ORDER BY seq LIMIT 1 OFFSET ?", size - 1
+        )
+        if row is None:
+            raise LedgerError(
+                f"The log has {size} entries, and the ledger holds fewer facts.",
+                hint="An old backup of the ledger was restored: restore a newer one.",
+            )
+        last = row[0]
+    return {
+        serial
+        for table in ("coins", "titles", "spends")
+        for (serial,) in center.storage.all(f"SELECT serial FROM {table} WHERE seq > ?", last)
+    }
+
+
+def _coins(center: Center) -> Iterator[CoinState]:
+    """The ledger's coins in the order of serials, as a replay gives them."""
+    rows = center.storage.all(
+        "SELECT coins.serial, coins.amount, coins.epoch, slices.lo, slices.hi, slices.title_id,"
+        " titles.owner FROM coins JOIN slices ON slices.serial = coins.serial"
+        " LEFT JOIN titles ON titles.title_id = slices.title_id ORDER BY coins.serial, slices.lo"
+    )
+    for (serial, amount, epoch), parts in groupby(rows, key=itemgetter(0, 1, 2)):
+        slices: list[Slice] = []
+        for part in parts:
+            lo, hi, title_id, owner = part[3:]
+            if slices and (slices[-1].hi, slices[-1].title_id) == (lo, title_id):
+                lo = slices.pop().lo
+            slices.append(Slice(lo, hi, title_id, owner))
+        yield CoinState(serial, amount, epoch, tuple(slices))
