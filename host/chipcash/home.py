@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from chipcash import crypto
+from chipcash import crypto, files
 from chipcash.bank.issuing import IssuingLibrary
 from chipcash.bank.library import BankLibrary
 from chipcash.center.client import CenterApi
@@ -16,6 +16,9 @@ from chipcash.center.registration import Center
 from chipcash.certification import Authority
 from chipcash.clock import Clock, system_clock
 from chipcash.database import DatabaseError
+from chipcash.log.note import SIGNATURE, Key, SigningKey
+from chipcash.log.reader import Folder, LogReader
+from chipcash.log.store import Log
 from chipcash.trust import FILE_NAME, Trust
 from chipcash_wire import objects as o
 
@@ -64,6 +67,45 @@ class Home:
     def ledger_url_file(self) -> Path:
         """The file that says where a ledger is that is not in this directory."""
         return self.directory / "ledger.url"
+
+    @property
+    def log_key_file(self) -> Path:
+        """The key string of the center's log, for auditors and witnesses."""
+        return self.directory / "log.pub"
+
+    @property
+    def log_public(self) -> Path:
+        """The folder of the center's log that everybody may read."""
+        return self.directory / "log" / "public"
+
+    def log(self) -> Log:
+        """The center's log, to be written. Raises LogError if it is gone, or another process writes it."""
+        return Log(self.log_public, self._log_entries, SigningKey.load(self._log_key, SIGNATURE))
+
+    def log_reader(self) -> LogReader:
+        """The center's log, to be read."""
+        key = Key.parse(self.log_key_file.read_text("utf-8"), SIGNATURE)
+        return LogReader(key, Folder(self.log_public), Folder(self._log_entries))
+
+    def begin_log(self) -> None:
+        """Make key and log of a center that has none; a log that is there stays. Raises LogError."""
+        if self.log_key_file.is_file():
+            return
+        trust = self.trust()
+        # No two networks have the same name, whatever they call themselves.
+        key_id = crypto.key_id(trust.suite, trust.certification_key).hex()
+        key = SigningKey.generate(f"chipcash/{trust.network.hex()}/{key_id}", SIGNATURE)
+        key.save(self._log_key)
+        Log.create(self.log_public, self._log_entries, key).close()
+        files.replace(self.log_key_file, f"{key.key}\n".encode(), 0o644)
+
+    @property
+    def _log_key(self) -> Path:
+        return self.directory / "log.key"
+
+    @property
+    def _log_entries(self) -> Path:
+        return self.directory / "log" / "entries"
 
     def issuing(self) -> IssuingLibrary:
         """The issuing library over issuing.db. Raises DatabaseError if it is gone."""
@@ -137,6 +179,7 @@ def init(
     IssuingLibrary(home.directory / "issuing.db", keys["issuer"], trust).close()
     BankLibrary(home.directory / "bank.db", keys["bank"], trust, center, clock).close()
     center.close()
-    # Written last: a directory with a network file is complete.
+    # Written last: a directory with a network file is complete, but for the log, which is told by its own.
     trust.save(home.network_file)
+    home.begin_log()
     return home

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, cast
 
 from starlette.applications import Starlette
@@ -17,7 +18,8 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
 
 import chipcash
 from chipcash.center.bodies import join
@@ -169,8 +171,11 @@ ENDPOINTS = (
 )  # fmt: skip
 
 
-def create_app(center: Center) -> Starlette:
-    """The ASGI application of a center. Calls run in threads; the ledger takes one writer at a time."""
+def create_app(center: Center, log: Path | None = None) -> Starlette:
+    """The ASGI application of a center. Calls run in threads; the ledger takes one writer at a time.
+
+    log: a folder whose files are served under /log, the public ones of the center's log.
+    """
 
     def route(endpoint: Endpoint) -> Route:
         async def handle(request: Request) -> Response:
@@ -180,7 +185,10 @@ def create_app(center: Center) -> Starlette:
         return Route(endpoint.path, handle, methods=[endpoint.method], name=endpoint.name)
 
     app = Starlette(
-        routes=[route(endpoint) for endpoint in ENDPOINTS],
+        routes=[
+            *[route(endpoint) for endpoint in ENDPOINTS],
+            *([] if log is None else [Mount("/log", StaticFiles(directory=log))]),
+        ],
         exception_handlers={
             CenterRefused: _on_refused,
             WireError: _on_malformed,

@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 
 from chipcash.center.client import CenterClient
+from chipcash.center.publishing import LogWriter, compare
 from chipcash.center.service import Service
 from chipcash.center.storage import is_postgres
 from chipcash.center.storage import upgrade as bring_up_to_date
@@ -31,8 +32,10 @@ from chipcash.cli.base import (
     when,
     yuan,
 )
+from chipcash.cli.logs import WITNESS
 from chipcash.home import Home
 from chipcash.home import init as make_home
+from chipcash.log.cosigning import Witness
 from chipcash.trust import Trust
 from chipcash_wire import objects as o
 
@@ -67,6 +70,7 @@ def init(directory: Path, suite: str, network_id: str, ledger: str | None) -> Re
     data = {
         "directory": str(directory),
         "network_file": str(home.network_file),
+        "log_key": home.log_key_file.read_text("utf-8").strip(),
         "network": trust.network.hex(),
         "suite": suite,
         "certification_key": trust.certification_key.hex(),
@@ -92,10 +96,19 @@ def init(directory: Path, suite: str, network_id: str, ledger: str | None) -> Re
     show_default=True,
     help="Port; 0 takes a free one.",
 )
-def serve(directory: Path, host: str, port: int) -> None:
-    """Run the center until Ctrl-C. Prints its URL once it answers."""
-    with until_ended(), closing(Home(directory).center()) as center:
-        server = Service(center, host, port)
+@click.option(
+    "--witness",
+    "witnesses",
+    type=WITNESS,
+    multiple=True,
+    metavar="KEY@URL",
+    help="Who cosigns the log: its key string, @, and its URL; may come several times.",
+)
+def serve(directory: Path, host: str, port: int, witnesses: tuple[Witness, ...]) -> None:
+    """Run the center until Ctrl-C. Prints its URL once it answers; its log is at URL/log."""
+    home = Home(directory)
+    with until_ended(), closing(home.center()) as center, LogWriter(center, home.log(), witnesses):
+        server = Service(center, host, port, home.log_public)
         show(Report({"url": server.url}, [f"The registration center is at {server.url}"]))
         server.run()
 
@@ -213,16 +226,23 @@ def blacklist(since: int, network_file: Path, url: str) -> Report:
 @command.command("check")
 @home_option
 def check(directory: Path) -> Report:
-    """Prove from the ledger's file that no fen is missing and none is there twice."""
-    with closing(Home(directory).center()) as center, progress("Checking every coin"):
+    """Prove that no fen is missing from the ledger, none is there twice, and that its log says the same."""
+    home = Home(directory)
+    with closing(home.center()) as center, progress("Checking every coin"):
         center.check()
         totals = center.accounts()
-    data = {"conserved": True, **{name: fen for name, fen in totals.items() if name != "owners"}}
+        logged = compare(center, home.log_reader())
+    data = {
+        "conserved": True,
+        **{name: fen for name, fen in totals.items() if name != "owners"},
+        "log_entries": logged.entries,
+    }
     return Report(
         data,
         [
             f"Conserved: {yuan(totals['issued_fen'])} yuan issued = {yuan(totals['live_fen'])} live "
-            f"+ {yuan(totals['redeemed_fen'])} redeemed, each fen of each coin once."
+            f"+ {yuan(totals['redeemed_fen'])} redeemed, each fen of each coin once.",
+            f"The log's {logged.entries} entries say the same.",
         ],
     )
 
@@ -231,8 +251,10 @@ def check(directory: Path) -> Report:
 @home_option
 def upgrade(directory: Path) -> Report:
     """Bring the ledger of an older chipcash to this one's; back it up first, and end its centers."""
+    home = Home(directory)
     with progress("Bringing the ledger up to date"):
-        bring_up_to_date(Home(directory).ledger())
+        bring_up_to_date(home.ledger())
+        home.begin_log()
     return Report({"upgraded": True}, ["The ledger is up to date: chipcash center check"])
 
 

@@ -8,10 +8,11 @@ from typing import Any
 
 import click
 
+from chipcash.log.cosigning import Witness, parse_witness
 from chipcash.log.errors import LogError
 from chipcash.log.note import COSIGNATURE, SIGNATURE, Key
 
-__all__ = ["LOG_KEY", "WITNESS_KEY"]
+__all__ = ["LOG_KEY", "WITNESS", "WITNESS_KEY"]
 
 
 class KeyString(click.ParamType):  # type: ignore[type-arg]
@@ -37,5 +38,23 @@ class KeyString(click.ParamType):  # type: ignore[type-arg]
             self.fail(f"{text!r} is no key string, and no file that holds one", param, ctx)
 
 
+class WitnessAt(click.ParamType):  # type: ignore[type-arg]
+    """A witness, as KEY@URL."""
+
+    name = "witness"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Witness:
+        """The witness."""
+        if isinstance(value, Witness):
+            return value
+        try:
+            return parse_witness(str(value))
+        except LogError as error:
+            self.fail(f"{error.message} {error.hint}", param, ctx)
+
+
+WITNESS = WitnessAt()
 LOG_KEY = KeyString(SIGNATURE)
 WITNESS_KEY = KeyString(COSIGNATURE)
