@@ -110,10 +110,14 @@ class SqliteStorage(Storage):
     """A ledger in one SQLite file: WAL mode, every commit synced. path: the file, or ":memory:"."""
 
     def __init__(self, path: str | Path) -> None:
-        from chipcash.center import migrations
-
+        exists = path != ":memory:" and Path(path).is_file() and Path(path).stat().st_size > 0
         self._db = Database(
-            path, migrations.empty_sqlite(), version=FORMAT, what="The ledger", older=UPGRADE
+            path,
+            () if exists else _empty(),
+            version=FORMAT,
+            what="The ledger",
+            create=not exists,
+            older=UPGRADE,
         )
         # SQLite has it from 3.41 on.
         self._db.define("unhex", _unhex)
@@ -206,6 +210,13 @@ def upgrade(where: str | Path) -> None:
             hint="End the center that uses it, and repeat.",
             path=str(where),
         ) from None
+
+
+def _empty() -> sqlite3.Connection:
+    """An empty ledger; alembic is loaded only where it is needed, for it takes half a second."""
+    from chipcash.center import migrations
+
+    return migrations.empty_sqlite()
 
 
 def is_postgres(where: str | Path) -> bool:

@@ -107,10 +107,13 @@ def init(directory: Path, suite: str, network_id: str, ledger: str | None) -> Re
 def serve(directory: Path, host: str, port: int, witnesses: tuple[Witness, ...]) -> None:
     """Run the center until Ctrl-C. Prints its URL once it answers; its log is at URL/log."""
     home = Home(directory)
-    with until_ended(), closing(home.center()) as center, LogWriter(center, home.log(), witnesses):
-        server = Service(center, host, port, home.log_public)
-        show(Report({"url": server.url}, [f"The registration center is at {server.url}"]))
-        server.run()
+    with until_ended(), closing(home.center()) as center:
+        server = Service(
+            center, host, port, home.log_public
+        )  # first: it tells if the port is taken
+        with LogWriter(center, home.log(), witnesses):
+            show(Report({"url": server.url}, [f"The registration center is at {server.url}"]))
+            server.run()
 
 
 @command.command("accounts")

@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A bank's center as its operator runs it: in PostgreSQL, its log cosigned, audited from outside."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import signal
+import sqlite3
+import subprocess
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.center.pg_server import Server as Postgres
+from tests.cli.conftest import CHIPCASH, Cli
+
+OLD = Path(__file__).parents[1] / "center" / "format-2" / "ledger.sql.gz"
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[Postgres]:
+    server = Postgres()
+    yield server
+    server.close()
+
+
+@contextmanager
+def served(cli: Cli, *words: str) -> Iterator[dict[str, str]]:
+    """A command that serves; what it says once it does."""
+    with subprocess.Popen(
+        [*CHIPCASH, *words, "--port", "0", "--json"],
+        cwd=cli.folder,
+        env=cli.env,
+        stdout=subprocess.PIPE,
+    ) as process:
+        assert process.stdout is not None
+        yield json.loads(process.stdout.readline())
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 0
+
+
+def test_a_center_in_postgresql(cli: Cli, postgres: Postgres) -> None:
+    url = postgres.database("bank")
+    made = cli.json("center", "init", "network", "--ledger", url)
+    assert not (cli.folder / "network/ledger.db").exists()
+    assert (cli.folder / "network/ledger.url").stat().st_mode & 0o777 == 0o600
+    files = ["--key", "w.key", "--state", "w.state"]
+    cli.run("witness", "init", "--name", "bank.example/w", *files)
+    with served(cli, "witness", "serve", "--log", "network/log.pub", *files) as witness:
+        asked = f"{witness['key']}@{witness['url']}"
+        with served(cli, "center", "serve", "--witness", asked) as center:
+            cli.env["CHIPCASH_CENTER"] = center["url"]
+            cli.run("bank", "reserve", "1000")
+            cli.run("bank", "issue", "500")
+            cli.run("pos", "init", "till")
+            checked = cli.json("center", "check")
+            assert (checked["issued_fen"], checked["live_fen"]) == (50_000, 50_000)
+        with served(cli, "center", "serve", "--witness", asked) as center:
+            audit = ["audit", f"{center['url']}/log", "--entries", "network/log/entries"]
+            audit += ["--log", made["log_key"], "--witness", witness["key"]]
+            report = cli.json(*audit)
+            assert [x["witness"] for x in report["cosigned"]] == ["bank.example/w"]
+            assert (report["coins"], report["issued_fen"]) == (1, 50_000)
+            assert cli.json("center", "check")["log_entries"] == report["size"]
+    # The database is another network's now; and one that is away is told as such.
+    told = cli.json("center", "init", "other", "--ledger", url, code=20)
+    assert "another network" in told["message"]
+    postgres.kill()
+    told = cli.json("center", "check", code=18)
+    assert "cannot be used" in told["message"] and "repeat" in told["hint"]
+    postgres.start()
+    cli.json("center", "check")
+    cli.json("center", "init", "third", "--ledger", "mysql://x", code=2)
+
+
+def test_a_ledger_of_an_older_chipcash(cli: Cli) -> None:
+    cli.json("center", "init", "network", "--suite", "p256")
+    ledger = cli.folder / "network/ledger.db"
+    for path in cli.folder.glob("network/ledger.db*"):
+        path.unlink()
+    with closing(sqlite3.connect(ledger)) as db:
+        db.executescript(gzip.decompress(OLD.read_bytes()).decode())
+    for path in ("log.pub", "log.key"):
+        (cli.folder / "network" / path).unlink()
+    (cli.folder / "network/log").rename(cli.folder / "gone")
+    told = cli.json("center", "check", code=18)
+    assert "format 2" in told["message"] and "chipcash center upgrade" in told["hint"]
+    cli.json("center", "upgrade")
+    cli.json("center", "upgrade")
+    said = cli.run("center", "check").stdout
+    assert "Conserved: 11.60 yuan issued" in said and "0 entries" in said
+    with served(cli, "center", "serve"):
+        pass
+    # The old ledger was another network's: who audits it finds that out.
+    told = cli.json("center", "check", code=53)
+    assert "not signed by the certification center" in told["message"]
