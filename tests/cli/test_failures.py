@@ -111,7 +111,13 @@ def test_a_bank_whose_books_are_gone_does_not_begin_anew(
     assert not (cli.folder / "network" / name).exists()
 
 
-def test_a_port_in_use(cli: Cli, server: Server) -> None:
+def test_a_center_that_runs_already(cli: Cli, server: Server) -> None:
+    told = cli.json("center", "serve", "--port", "0", code=50)
+    assert "Another process is writing the log" in told["message"]
+
+
+def test_a_port_in_use(cli: Cli) -> None:
+    cli.json("center", "init", "network")
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         told = cli.json("center", "serve", "--port", str(port), code=20)

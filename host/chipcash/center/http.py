@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, cast
 
 from starlette.applications import Starlette
@@ -24,7 +23,9 @@ from starlette.staticfiles import StaticFiles
 import chipcash
 from chipcash.center.bodies import join
 from chipcash.center.errors import CenterRefused
+from chipcash.center.operations import Operations
 from chipcash.center.registration import Center
+from chipcash.log.store import Log
 from chipcash.web import COMPONENTS, MAX_BODY, TooLarge, body, on_http, on_too_large, refusal
 from chipcash_wire import objects as o
 from chipcash_wire.tlv import WireError
@@ -42,6 +43,7 @@ class Call:
     body: bytes
     ident: bytes
     since: int
+    operations: Operations
 
 
 Handler = Callable[[Center, Call], Response]
@@ -80,7 +82,9 @@ def _coins(center: Center, call: Call) -> Response:
 
 
 def _deposits(center: Center, call: Call) -> Response:
-    return _octets(center.settle(o.Deposit.decode(call.body)))
+    receipt = center.settle(o.Deposit.decode(call.body))
+    call.operations.deposited(receipt)
+    return _octets(receipt)
 
 
 def _voids(center: Center, call: Call) -> Response:
@@ -171,23 +175,28 @@ ENDPOINTS = (
 )  # fmt: skip
 
 
-def create_app(center: Center, log: Path | None = None) -> Starlette:
+def create_app(center: Center, log: Log | None = None) -> Starlette:
     """The ASGI application of a center. Calls run in threads; the ledger takes one writer at a time.
 
-    log: a folder whose files are served under /log, the public ones of the center's log.
+    log: the center's, whose public files are served under /log. /health, /ready and /metrics are for those
+    who run it: see docs/center.md.
     """
+    operations = Operations(center, log)
 
     def route(endpoint: Endpoint) -> Route:
         async def handle(request: Request) -> Response:
-            call = Call(await body(request), _ident(request, endpoint.parameter), _since(request))
-            return await run_in_threadpool(endpoint.handler, center, call)
+            with operations.observed(endpoint.name):
+                data = await body(request)
+                call = Call(data, _ident(request, endpoint.parameter), _since(request), operations)
+                return await run_in_threadpool(endpoint.handler, center, call)
 
         return Route(endpoint.path, handle, methods=[endpoint.method], name=endpoint.name)
 
     app = Starlette(
         routes=[
             *[route(endpoint) for endpoint in ENDPOINTS],
-            *([] if log is None else [Mount("/log", StaticFiles(directory=log))]),
+            *operations.routes,
+            *([] if log is None else [Mount("/log", StaticFiles(directory=log.public))]),
         ],
         exception_handlers={
             CenterRefused: _on_refused,

@@ -19,6 +19,11 @@ class Inquiry:
     def __init__(self, storage: Storage) -> None:
         self.storage = storage
 
+    def facts(self) -> int:
+        """The number of the newest registered fact, 0 if there is none."""
+        (seq,) = self.storage.row("SELECT next FROM sequence")
+        return int(seq) - 1
+
     def titles(self, owner: bytes) -> tuple[o.Title, ...]:
         """Titles of this owner under which some money is live, oldest first."""
         rows = self.storage.all(

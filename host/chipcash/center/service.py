@@ -3,12 +3,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from chipcash import web
 from chipcash.center.errors import CenterError
 from chipcash.center.http import create_app
 from chipcash.center.registration import Center
+from chipcash.log.store import Log
 
 __all__ = ["Service"]
 
@@ -16,12 +15,12 @@ __all__ = ["Service"]
 class Service(web.Service):
     """A center listening on a TCP port: `run()` in this thread, or `with` it in a thread of its own.
 
-    host, port: where to listen; port 0 takes a free one; log: the public folder of the center's log, to be
-    served under /log. Listening begins at once. Raises CenterError if the address cannot be used.
+    host, port: where to listen; port 0 takes a free one; log: the center's, to be served under /log.
+    Listening begins at once. Raises CenterError if the address cannot be used.
     """
 
     def __init__(
-        self, center: Center, host: str = "127.0.0.1", port: int = 0, log: Path | None = None
+        self, center: Center, host: str = "127.0.0.1", port: int = 0, log: Log | None = None
     ) -> None:
         try:
             super().__init__(create_app(center, log), host, port, "center")

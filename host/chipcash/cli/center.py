@@ -108,10 +108,13 @@ def serve(directory: Path, host: str, port: int, witnesses: tuple[Witness, ...])
     """Run the center until Ctrl-C. Prints its URL once it answers; its log is at URL/log."""
     home = Home(directory)
     with until_ended(), closing(home.center()) as center:
-        server = Service(
-            center, host, port, home.log_public
-        )  # first: it tells if the port is taken
-        with LogWriter(center, home.log(), witnesses):
+        log = home.log()
+        try:
+            server = Service(center, host, port, log)
+        except BaseException:
+            log.close()
+            raise
+        with LogWriter(center, log, witnesses):
             show(Report({"url": server.url}, [f"The registration center is at {server.url}"]))
             server.run()
 
