@@ -14,38 +14,20 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from chipcash.boards.benchmark import PAGE_MS, PROCESSORS, Processor, measure
 from chipcash_sim import runtime
+
+__all__ = ["PROCESSORS", "Processor", "build", "measure", "modules", "report", "tap", "taps"]
 
 ROOT = Path(__file__).parents[1]
 CONFIG = "chipcash_config"
 """The module that the image's main.py takes the board's configuration from."""
 
 
-@dataclass(frozen=True)
-class Processor:
-    """What compiler and report must know of a board's processor.
-
-    arch: as mpy-cross calls it. sign_s: seconds of a signature without a coupon; an estimate, within 30 %,
-    from instructions counted on emulated Cortex-M0 and M3."""
-
-    arch: str
-    sign_s: float
-
-
-PROCESSORS = {
-    "picow": Processor("armv6m", 0.5),
-    "pico2w": Processor("armv7emsp", 0.3),
-    "esp32s3": Processor("xtensawin", 0.25),
-}
-"""By the board's name: RP2040 at 133 MHz, RP2350 at 150 MHz, ESP32-S3 at 240 MHz."""
-
-_PAGE_MS = 0.7  # of NOR flash, typical; 3 ms at most
 _BUS_KBIT = 400  # of the PN532's I2C bus, 9 bits a byte
 _ACTIVATION_KBIT = 106  # of ISO/IEC 14443-3 type A, 9 bits a byte; its frames are left out
 _ACTIVATION_BYTES = 34  # REQA to ATS with an identifier of four bytes
@@ -128,36 +110,6 @@ def build(board: str, config: str, form: str, output: Path, root: Path = ROOT) -
     return manifest
 
 
-def measure(suite: str) -> dict[str, int]:
-    """What a payment from one title costs under MicroPython's unix port: see measure.py. suite: gm, p256."""
-    from chipcash.sandbox import Sandbox
-    from chipcash_wire import card_objects as o
-    from chipcash_wire import commands as c
-
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch)
-        image = folder / "card.img"
-        with Sandbox(folder / "sandbox", suite) as sandbox:
-            certificate = sandbox.new_card(image, 10_000)
-        request = o.PayRequest(
-            header=certificate.header,
-            amount=100,
-            payee=certificate.subject,
-            nonce=bytes(16),
-            time=int(time.time()),
-        )
-        command = c.command(c.INS_PAY, 0, 0, request.encode(), c.CLA_PROPRIETARY, 65536)
-        program = folder / "program" / "measure.mpy"
-        source = (ROOT / "firmware" / "measure.py").read_bytes()
-        runtime.compile_file(source, "measure.py", program, None)
-        argv, environment = runtime.micropython_command(
-            "measure", [str(image), command.hex()], heap="1m", path=str(program.parent)
-        )
-        done = subprocess.run(argv, env=environment, capture_output=True, check=True, text=True)
-    found: dict[str, int] = json.loads(done.stdout)
-    return found
-
-
 def measure_commands(suite: str) -> dict[str, int]:
     """What each command takes of the heap of an emulated card at its peak: see tests/portable/heap.py."""
     from chipcash_wire import card_objects as o
@@ -202,7 +154,7 @@ def tap(
         "bus": (measured["bytes"] + parts * _FRAME_BYTES) * 9 / _BUS_KBIT * taps,
         "crypto": 0 if coupon else processor.sign_s * 1000,
         "interpreter": work * slower / 1000,
-        "flash": measured["pages"] * _PAGE_MS,
+        "flash": measured["pages"] * PAGE_MS,
     }
     return {name: round(ms, 1) for name, ms in {**found, "total": sum(found.values())}.items()}
 

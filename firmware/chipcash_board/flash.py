@@ -32,6 +32,8 @@ BLOCK = 4096
 """Bytes that are erased at once."""
 BANK = 40960
 """Bytes a bank; a bank holds a full card's state more than once."""
+SCRATCH = 2
+"""Blocks beside the banks in which nothing is kept: writing is timed there, without a risk to what counts."""
 LABEL = "chipcash"
 """Name of the data partition on an ESP32."""
 _PAGE = 256  # what is programmed at once; the RP2's SDK takes nothing else
@@ -141,9 +143,9 @@ class Files:
     device, blocks kept back are bad ones: littlefs goes round them, and nothing that was written so lies in
     the journal's banks. Write files only through it: at installation, and never at run time.
 
-    device: all of the flash; kept: how many blocks at its end are the journal's."""
+    device: all of the flash; kept: how many blocks at its end are the journal's, and SCRATCH."""
 
-    def __init__(self, device: "BlockDevice", kept: int = 2 * BANK // BLOCK) -> None:
+    def __init__(self, device: "BlockDevice", kept: int = 2 * BANK // BLOCK + SCRATCH) -> None:
         self._device = device
         self._end = (device.ioctl(_COUNT, 0) or 0) - kept
 
@@ -175,16 +177,29 @@ def board_flash(platform: str, size: int = BANK) -> BlockFlash:
     LABEL, which must not be an encrypted one, since programming a page twice would spoil it. Raises OSError,
     with ENODEV where there is no such flash.
     """
+    device, first = _banks(platform, size)
+    return BlockFlash(device, first, size)
+
+
+def scratch_flash(platform: str, size: int = BANK) -> BlockFlash:
+    """Two banks of a block in SCRATCH: below the journal's on an RP2, behind them in an ESP32's partition.
+    Arguments and errors as board_flash()."""
+    device, first = _banks(platform, size)
+    return BlockFlash(device, first - SCRATCH if first else 2 * size // BLOCK, BLOCK)
+
+
+def _banks(platform: str, size: int) -> "tuple[BlockDevice, int]":
+    """The device on which the journal's banks are, and their first block."""
     if platform == "rp2":
         import rp2  # type: ignore[import-not-found]
 
         device = rp2.Flash()
-        return BlockFlash(device, device.ioctl(_COUNT, 0) - 2 * size // BLOCK, size)
+        return device, device.ioctl(_COUNT, 0) - 2 * size // BLOCK
     if platform == "esp32":
         from esp32 import Partition  # type: ignore[import-not-found]
 
         for partition in Partition.find(Partition.TYPE_DATA, label=LABEL):
-            return BlockFlash(partition, 0, size)
+            return partition, 0
     from errno import ENODEV
 
     raise OSError(ENODEV)

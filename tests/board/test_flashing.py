@@ -242,7 +242,7 @@ def test_an_esp32_needs_its_partition(pico: PicoBoard, images: list[Path]) -> No
 
 
 def test_a_full_board_keeps_what_it_had(tmp_path: Path, images: list[Path]) -> None:
-    pico = PicoBoard(tmp_path, blocks=29)  # nine of them for files
+    pico = PicoBoard(tmp_path, blocks=31)  # nine of them for files
     pico.start()
     flashed(pico, images[0])
     with pytest.raises(FlashError, match=r"file system is full\. It still has the firmware"):

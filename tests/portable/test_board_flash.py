@@ -3,12 +3,21 @@
 
 import gc
 import os
+import sys
 from errno import EINVAL, EIO, ENODEV
 from hashlib import sha256
 
 from chips import NorFlash
 
-from chipcash_board.flash import BLOCK, BlockFlash, Files, board_flash
+from chipcash_board.flash import (
+    BLOCK,
+    LABEL,
+    SCRATCH,
+    BlockFlash,
+    Files,
+    board_flash,
+    scratch_flash,
+)
 from chipcash_card.journal import Journal
 from chipcash_sim.image import FileFlash, PowerCut
 
@@ -66,7 +75,43 @@ def test_what_it_does_not_have():
     assert failed(BlockFlash, chip, 0, 2 * BLOCK) is None
     for first, size in ((1, 2 * BLOCK), (-1, BLOCK), (0, BLOCK + 256)):
         assert failed(BlockFlash, chip, first, size) == EINVAL
-    assert failed(board_flash, "linux") == ENODEV
+    assert failed(board_flash, "linux") == failed(scratch_flash, "linux") == ENODEV
+
+
+class Ports:
+    """The modules of both ports by which they offer their flash; the chip is behind them."""
+
+    TYPE_DATA = 1
+
+    def __init__(self, chip):
+        self.Flash = lambda: chip
+        self.Partition = self
+        self.find = lambda kind, label: iter([chip] if (kind, label) == (1, LABEL) else [])
+
+
+def test_the_scratch_is_beside_the_banks_and_no_files():
+    for port, blocks, banks, scratch in (("rp2", 10, 6, 4), ("esp32", 6, 0, 4)):
+        chip = NorFlash(blocks)
+        sys.modules[port] = Ports(chip)
+        try:
+            for flash, first in (
+                (board_flash(port, BANK), banks),
+                (scratch_flash(port, BANK), scratch),
+            ):
+                before = chip.content()
+                for bank in (0, 1):
+                    flash.program(bank, 0, b"chipcash")
+                    found = bytearray(8)
+                    chip.readblocks(first + bank * flash.size // BLOCK, found, 0)
+                    assert found == b"chipcash"
+                    flash.erase(bank)
+                assert chip.content() == before
+        finally:
+            del sys.modules[port]
+    # What littlefs is told of them: bad blocks.
+    chip = NorFlash(10)
+    files = Files(chip, BLOCKS + SCRATCH)
+    assert [b for b in range(10) if files.ioctl(6, b) == 0] == [0, 1, 2, 3]
 
 
 class Quiet:

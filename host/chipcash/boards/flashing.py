@@ -55,7 +55,7 @@ import main
 
 
 class FlashError(ChipcashError):
-    """The board's firmware could not be read, written or wiped. Facts: port, and what the board runs."""
+    """The board could not be read, written, measured or wiped. Facts: port, and what the board runs."""
 
     exit_code = 41
 
@@ -283,6 +283,21 @@ class Prompt:
             self._keep_off_the_journal()
             self._transport.exec(_REMOVE + _WIPE)
 
+    def run(self, program: str, silence: float = _READ_S) -> str:
+        """What a program prints that runs in the board's memory; broken off, it is stopped.
+
+        silence: seconds after which it counts as lost if it prints nothing. Raises FlashError."""
+        with self._told("The board did not do what it was asked"):
+            try:
+                printed, error = self._transport.exec_raw(program, silence)
+            except BaseException:
+                with suppress(*_lost()):
+                    self._transport.serial.write(b"\x03")
+                raise
+            if error:
+                raise _mpremote().transport.TransportExecError(printed, error.decode())
+        return bytes(printed).decode()
+
     def _build(self) -> str | None:
         """The build that the board starts, None if that is none of chipcash."""
         text = self._read(_MAIN).decode("utf-8", "replace")
@@ -334,7 +349,7 @@ class Prompt:
 
     def _keep_off_the_journal(self) -> None:
         """On an RP2 mount the board's files anew, so that writing them leaves the journal alone."""
-        constants = ("BLOCK", "BANK", "_BAD_BLOCK", "_COUNT", "_ERASE")
+        constants = ("BLOCK", "BANK", "SCRATCH", "_BAD_BLOCK", "_COUNT", "_ERASE")
         source = "".join(f"{name} = {getattr(flash, name)}\n" for name in constants)
         self._transport.exec(source + inspect.getsource(flash.Files) + _MOUNT)
 

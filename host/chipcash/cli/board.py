@@ -242,6 +242,65 @@ def board_info(port: str | None, wait: float) -> Report:
     return Report(data, table(rows), exit_code=0 if found.complete else EXIT_FAILED)
 
 
+@command.command("bench")
+@port_option
+@wait_option
+def bench(port: str | None, wait: float) -> Report:
+    """Have a board test itself, and say how quick it is, beside what was expected of it.
+
+    The card on it is stopped for that, and starts again; its key and money are not touched. Exit code 1 if
+    the board does not compute what is known. Takes about a minute.
+    """
+    from chipcash.boards import benchmark, flashing
+
+    where = port or flashing.find_port()
+    quiet = click.get_current_context().meta["json"]
+
+    def told(what: str) -> None:
+        if not quiet:
+            click.echo(f"... {what}", err=True)
+
+    with flashing.opened(where, wait) as prompt:
+        installed = prompt.installed()
+        found = benchmark.on_board(prompt, installed, told)
+    board = installed.manifest["board"]
+    failed = [name for name, good in found.passed.items() if not good]
+    rows = [
+        ("line", where),
+        ("card", f"{board}, {installed.manifest['form']}, build {installed.build}"),
+        ("MicroPython", f"{'.'.join(map(str, installed.version))}, {installed.machine}"),
+        ("integers", f"{found.word_bits} bits a word"),
+        ("clock", f"{found.mhz} MHz" if found.mhz else "not told"),
+        (
+            "self-test",
+            f"FAILED: {', '.join(failed)}" if failed else f"passed, {len(found.passed)} checks",
+        ),
+    ]
+    lines = [*table(rows), "", f"{'':36}{'board':>10}{'expected':>10}{'ratio':>8}"]
+    for each in found.figures:
+        line = f"{each.title:33}{each.unit:3}{each.value:10.2f}"
+        if each.expected is not None:
+            line += f"{each.expected:10.2f}{each.ratio:8.2f}"
+        lines.append(line)
+    lines += ["", "What is expected are estimates, within 30 % at best: firmware/README.md"]
+    if failed:
+        lines.append("A board that computes wrongly must carry no money: do not use it as a card.")
+    data = {
+        "port": where,
+        "board": board,
+        "form": installed.manifest["form"],
+        "build": installed.build,
+        "word_bits": found.word_bits,
+        "mhz": found.mhz,
+        "passed": not failed,
+        "self_test": found.passed,
+        "figures": [
+            {**asdict(each), "title": each.title, "ratio": each.ratio} for each in found.figures
+        ],
+    }
+    return Report(data, lines, exit_code=EXIT_FAILED if failed else 0)
+
+
 @command.command("wipe")
 @click.option("--yes", is_flag=True, help="Wipe without asking.")
 @port_option

@@ -29,6 +29,7 @@ _machine = _Named()
 for _name in dir(machine):
     setattr(_machine, _name, getattr(machine, _name))
 _machine.unique_id = lambda: b"\xe6\x60\x58\x38\x83\x1f\x2a\x2b"
+_machine.freq = lambda: 150000000
 sys.modules["machine"] = _machine
 
 _device = rp2.Flash()
