@@ -53,7 +53,8 @@ class Front(Link):
         from chipcash_panel.panel import Panel
 
         Link.__init__(self, session, port)
-        self._panel = session.chip.panel = Panel(confirm_above, port.send)
+        panel = Panel(confirm_above, lambda picture: port.send(bytes(picture)))
+        self._panel = session.chip.panel = panel
 
     def take(self, data: bytes) -> None:
         """Buttons were pressed."""

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     from chipcash_drivers.buttons import Buttons
+    from chipcash_drivers.indicator import Indicator
     from chipcash_drivers.ssd1306 import Display
     from chipcash_panel.panel import Panel
 
@@ -53,16 +54,24 @@ class Front:
 
 
 class BoardLoop(Loop):
-    """The loop of a board. applet: what has idle(); front: screen and buttons, on a card that has them."""
+    """The loop of a board. applet: what has idle(); front: screen and buttons, indicator: LED and buzzer, on
+    a card that has them."""
 
     QUIET_MS = 100
     """A reader takes its time between the commands of one tap, and a coupon would be in the way."""
 
-    def __init__(self, links: "list[BoardLink]", applet, front: "Front | None" = None) -> None:  # type: ignore[no-untyped-def]
+    def __init__(  # type: ignore[no-untyped-def]
+        self,
+        links: "list[BoardLink]",
+        applet,
+        front: "Front | None" = None,
+        indicator: "Indicator | None" = None,
+    ) -> None:
         Loop.__init__(self, self, TICK_MS, self.QUIET_MS)
         self._links = links
         self._applet = applet
         self._front = front
+        self._indicator = indicator
         self._current: "BoardLink | None" = None
 
     def answer(self, wait_ms: int) -> bool:
@@ -74,6 +83,8 @@ class BoardLoop(Loop):
                 found = self._poll(link) or found
             if found:
                 return True
+            if self._indicator is not None:
+                self._indicator.tick()
             if self._front is not None:
                 self._front.buttons.poll()
                 if self._front.buttons.waiting:
@@ -105,7 +116,9 @@ class BoardLoop(Loop):
         return False
 
     def working(self) -> None:
-        """Nobody's press is missed, and no reader gives up, while the card works."""
+        """Nobody's press is missed, no tone gets stuck, and no reader gives up, while the card works."""
+        if self._indicator is not None:
+            self._indicator.tick()
         if self._front is not None:
             self._front.buttons.poll()
         if self._current is not None:

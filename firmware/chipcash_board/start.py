@@ -10,6 +10,7 @@ A configuration is a module of constants, or anything else with these attributes
 | ..._INSTANCE, ..._HZ, ..._ADDRESS | of that bus, as MicroPython numbers them; address by I2C only |
 | ..._SDA, ..._SCL; ..._SCK, ..._MOSI, ..._MISO, ..._SS; ..._TX, ..._RX; DISPLAY_DC | GPIO numbers |
 | BUTTONS_CONFIRM, BUTTONS_REFUSE | GPIO numbers; pressed is low |
+| LED_RED, LED_GREEN, LED_BLUE, BUZZER_TONE | GPIO numbers; the LED is lit while they are high |
 | ATECC608_SDA, ATECC608_SCL | GPIO numbers of a bus of its own |
 
 The secure elements are atecc608 and tropic01, the latter always on SPI; if none answers, new keys are made in
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
     from chipcash_board.polling import BoardLink
     from chipcash_card.keys import Element
+    from chipcash_drivers.indicator import Indicator
     from chipcash_drivers.pn532 import Bus
     from chipcash_panel.panel import Panel
 
@@ -160,7 +162,8 @@ def make_loop(  # type: ignore[no-untyped-def]
         panel = Panel(CONFIRM_ABOVE, display.show)
         front = Front(panel, display, _buttons(config, machine))
     keys = KeyStore(machine.unique_id(), _element(config, form, machine, random))
-    applet = Applet(device, random, panel, keys)
+    indicator = _indicator(config, form, machine)
+    applet = Applet(device, random, panel, keys, indicator)
     links: "list[BoardLink]" = []
     if "nfc" in config.LINKS[form]:
         links.append(Nfc(applet, _pn532_bus(config, machine), random))
@@ -184,7 +187,7 @@ def make_loop(  # type: ignore[no-untyped-def]
         from chipcash_links.serial import Serial
 
         links.append(Line(Serial(applet.session(), serial), serial))
-    return BoardLoop(links, applet, front)
+    return BoardLoop(links, applet, front, indicator)
 
 
 def start(config: "Any", form: str) -> None:
@@ -234,6 +237,21 @@ def _element(
         if tropic01.present():
             return tropic01
     return None
+
+
+def _indicator(config: "Any", form: str, machine: "Any") -> "Indicator | None":
+    """The LED and the buzzer, whichever of them the form has."""
+    peripherals = config.PERIPHERALS[form]
+    if "led" not in peripherals and "buzzer" not in peripherals:
+        return None
+    from chipcash_drivers.indicator import LED_HZ, Indicator
+
+    def pwm(number: int) -> "Any":
+        return machine.PWM(machine.Pin(number), freq=LED_HZ, duty_u16=0)
+
+    led = (config.LED_RED, config.LED_GREEN, config.LED_BLUE) if "led" in peripherals else ()
+    buzzer = pwm(config.BUZZER_TONE) if "buzzer" in peripherals else None
+    return Indicator([pwm(number) for number in led], buzzer)
 
 
 def _buttons(config: "Any", machine: "Any") -> Buttons:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from typing import Callable
 
     from chipcash_card.suites import Signer
+    from chipcash_drivers.indicator import Indicator
     from chipcash_panel.panel import Panel
     from chipcash_wire.channel import Channel
 
@@ -44,7 +45,8 @@ class Applet:
     """The card application over one store, from power on to power off.
 
     device: the flash behind the journal; random(n): n bytes from the hardware or system generator; panel:
-    screen and buttons, on a card that has them; keys: where its private key is, by default in that flash.
+    screen and buttons, on a card that has them; keys: where its private key is, by default in that flash;
+    indicator: LED and buzzer.
     purse and pin are there once the card is personalised. broken: memory and journal may disagree; nothing
     but a new power on helps. Raises OSError if the device cannot be read, or the card's key not be used."""
 
@@ -54,11 +56,13 @@ class Applet:
         random: "Callable[[int], bytes]",
         panel: "Panel | None" = None,
         keys: "KeyStore | None" = None,
+        indicator: "Indicator | None" = None,
     ) -> None:
         keep_heap_whole()
         self._keys = keys or KeyStore(b"")
         self.random = random
         self.panel = panel
+        self._indicator = indicator
         self.purse: "Purse | None" = None
         self.pin: "Pin | None" = None
         self.broken = False
@@ -73,12 +77,13 @@ class Applet:
         self._show_balance()
 
     def _show_balance(self) -> None:
-        """Tell the panel what is on the card."""
+        """Tell the holder what is on the card."""
         purse = self.purse
-        if self.panel is not None and purse is not None:
-            self.panel.balance(purse.balance, purse.pending)
-        elif self.panel is not None:
-            self.panel.balance(None, 0)
+        for front in (self.panel, self._indicator):
+            if front is not None and purse is not None:
+                front.balance(purse.balance, purse.pending)
+            elif front is not None:
+                front.balance(None, 0)
 
     def _load(self) -> None:
         key = suite(self._state.suite)
@@ -144,7 +149,7 @@ class Applet:
         purse = self.purse
         if purse is None:
             raise Refused(c.SW_CONDITIONS)
-        holder = Holder(suite(self._state.suite), pin_verified, far, self.panel)
+        holder = Holder(suite(self._state.suite), pin_verified, far, self.panel, self._indicator)
         try:
             return purse.pay(data, holder)
         except Refused as refusal:
@@ -165,10 +170,12 @@ class Applet:
         else:
             purse.put(data, pin_verified)
         came = purse.pending - before
-        if self.panel is not None and came > 0:
-            self.panel.received(came, purse.balance, purse.pending)
-        else:
+        if came <= 0:
             self._show_balance()
+            return
+        for front in (self.panel, self._indicator):
+            if front is not None:
+                front.received(came, purse.balance, purse.pending)
 
     def open_channel(self, host_key: bytes) -> "tuple[Channel, bytes] | None":
         """GENERAL AUTHENTICATE: our end of a secure channel and the answer, channel proof and certificate;

@@ -7,6 +7,7 @@ from chipcash_wire.compat import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from chipcash_card.suites import Suite
+    from chipcash_drivers.indicator import Indicator
     from chipcash_panel.panel import Panel
     from chipcash_wire import card_objects as o
 
@@ -23,15 +24,22 @@ _SHOWN = {
 
 class Holder:
     """The holder during one PAY. suite: of the card; pin_verified: the command's PIN session; far: it comes
-    from farther than a hand's breadth; panel: screen and buttons, None on a card without."""
+    from farther than a hand's breadth; panel: screen and buttons, None on a card without; indicator: LED and
+    buzzer, which tell and cannot ask, None on a card without."""
 
     def __init__(
-        self, suite: "Suite", pin_verified: bool, far: bool, panel: "Panel | None"
+        self,
+        suite: "Suite",
+        pin_verified: bool,
+        far: bool,
+        panel: "Panel | None",
+        indicator: "Indicator | None",
     ) -> None:
         self._suite = suite
         self._pin = pin_verified
         self._far = far
         self._panel = panel
+        self._indicator = indicator
 
     @property
     def must_verify(self) -> bool:
@@ -60,14 +68,20 @@ class Holder:
 
     def paid(self, request: "o.PayRequest", balance: int, pending: int) -> None:
         """Tell the holder of a payment that is stored; balance and pending: fen after it."""
-        if self._panel is not None:
-            _, payee, amount = self._what(request)
-            self._panel.paid(payee, amount, balance, pending)
+        for front in (self._panel, self._indicator):
+            if front is not None:
+                _, payee, amount = self._what(request)
+                front.paid(payee, amount, balance, pending)
 
     def refused(self, sw: int) -> None:
         """Tell the holder why there is no payment."""
+        indicator = self._indicator
         if self._panel is not None and sw in _SHOWN:
             self._panel.failed(_SHOWN[sw])
+        if indicator is not None and sw == c.SW_ASKED:
+            indicator.asked()
+        elif indicator is not None and (sw in _SHOWN or sw == c.SW_DECLINED):
+            indicator.failed("")
 
     def _what(self, request: "o.PayRequest") -> "tuple[bytes, bytes, int]":
         return request.nonce, self._suite.hash(request.payee)[:8], request.amount

@@ -105,7 +105,8 @@ class Display:
     def __init__(self, bus: "Bus", clock: "Callable[[], int]" = ticks_ms) -> None:
         self._bus = bus
         self._clock = clock
-        self._shown: "bytes | None" = None
+        self._shown = bytearray(SIZE)  # made once: later a small heap has no such room in one piece
+        self._known = False  # whether the chip has what is in there
         self._lit = False
         self._since = clock()
 
@@ -114,11 +115,11 @@ class Display:
         """Whether there is a picture to be seen."""
         return self._lit
 
-    def show(self, picture: bytes) -> None:
-        """Show a picture of SIZE bytes. Raises OSError."""
-        before = self._shown
+    def show(self, picture: "bytes | bytearray") -> None:
+        """Show a picture of SIZE bytes, of which a copy is kept. Raises OSError."""
+        before = self._shown if self._known else None
         lit = self._lit
-        self._shown = None  # until all is sent
+        self._known = False  # until all is sent
         self._lit = False
         if before is None:
             self._bus.command(_SETUP + bytes((0x81, CONTRAST)))
@@ -135,7 +136,8 @@ class Display:
         if not lit:
             self._bus.command(_ON)
         self._lit = True
-        self._shown = picture
+        self._shown[:] = picture
+        self._known = True
         self._since = self._clock()
 
     def contrast(self, level: int) -> None:
@@ -150,13 +152,13 @@ class Display:
 
     def wake(self) -> bool:
         """Show the picture again, if the display has gone dark; whether it had. Raises OSError."""
-        if self._lit or self._shown is None:
+        if self._lit or not self._known:
             return False
         self.show(self._shown)
         return True
 
 
-def _differ(picture: bytes, before: "bytes | None", page: int) -> bool:
+def _differ(picture: "bytes | bytearray", before: "bytearray | None", page: int) -> bool:
     start = page * COLUMNS
     end = start + COLUMNS
     return before is None or picture[start:end] != before[start:end]

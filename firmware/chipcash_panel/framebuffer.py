@@ -27,7 +27,9 @@ class Framebuffer:
 
     def clear(self) -> None:
         """All dark."""
-        self.buffer[:] = bytes(SIZE)
+        buffer = self.buffer
+        for at in range(SIZE):  # not from a second picture, for which a small heap has no room
+            buffer[at] = 0
 
     def pixel(self, x: int, y: int) -> bool:
         """Whether a pixel is lit."""

@@ -62,14 +62,15 @@ class Panel:
     """Screen and buttons as a state machine: idle (the balance), a request for consent, or a result.
 
     confirm_above: fen; a payment of more needs the holder's consent, so the applet asks consent(). show:
-    called with each new picture (framebuffer.SIZE bytes). clock: milliseconds, as compat.ticks_ms. Whoever
-    serves the links calls tick() when they are idle, and press() for a button. Only tick() and press() draw,
-    so that no tap waits for a picture. The screen is dark until the first balance()."""
+    called with each new picture (framebuffer.SIZE bytes), which the next one is drawn over: who wants to keep
+    it copies it, and the heap needs no room for another one here. clock: milliseconds, as compat.ticks_ms.
+    Whoever serves the links calls tick() when they are idle, and press() for a button. Only tick() and
+    press() draw, so that no tap waits for a picture. The screen is dark until the first balance()."""
 
     def __init__(
         self,
         confirm_above: int,
-        show: "Callable[[bytes], None]",
+        show: "Callable[[bytearray], None]",
         clock: "Callable[[], int]" = ticks_ms,
     ) -> None:
         self.confirm_above = confirm_above
@@ -233,7 +234,7 @@ class Panel:
             canvas.text(button, x + (_LABEL - len(button) * WIDTH) // 2, ROWS - _BAR + 2)
             canvas.rect(x, ROWS - _BAR, _LABEL, _BAR)
             x = COLUMNS - _LABEL
-        self._show(bytes(canvas.buffer))
+        self._show(canvas.buffer)
 
     def _centred(self, text: str, y: int, scale: int = 1) -> None:
         width = (len(text) * WIDTH - 1) * scale  # the last column of a character is its gap

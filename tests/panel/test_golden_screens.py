@@ -31,8 +31,8 @@ class Shown:
         self.panel = Panel(10_000, self._show, lambda: self.now)
         self.panel.balance(123_456, 0)
 
-    def _show(self, frame: bytes) -> None:
-        self.frame = frame
+    def _show(self, frame: bytearray) -> None:
+        self.frame = bytes(frame)
 
     def ask_and_press(self, request: tuple[bytes, bytes, int], button: int) -> None:
         """Ask, and press when it can be read."""

@@ -28,7 +28,7 @@ class Holder:
     def __init__(self):
         self.now = 0
         self.frames = []
-        self.panel = Panel(10000, self.frames.append, lambda: self.now)
+        self.panel = Panel(10000, lambda frame: self.frames.append(bytes(frame)), lambda: self.now)
         self.panel.balance(50000, 0)
         self.idle = self.sees()
 
@@ -241,7 +241,7 @@ def test_a_result_ends_a_request():
 
 def test_the_balance_shows_when_idle():
     frames = []
-    panel = Panel(10000, frames.append)
+    panel = Panel(10000, lambda frame: frames.append(bytes(frame)))
     assert frames == []  # dark until the applet knows
     for money in ((None, 0), (0, 0), (1, 0), (1, 1), (1, 0)):
         panel.balance(*money)
