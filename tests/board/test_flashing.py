@@ -235,8 +235,11 @@ def test_an_esp32_needs_its_partition(pico: PicoBoard, images: list[Path]) -> No
             "class Module: pass\n"
             "m = Module()\nm.Partition = Partition\nsys.modules['esp32'] = m\n"
         )
-        with pytest.raises(RuntimeWanted, match="no data partition 'chipcash'"):
+        with pytest.raises(RuntimeWanted, match="no data partition 'chipcash'") as caught:
             prompt.refuse(found, esp32, made)
+        assert " ".join(flashing.partition_command(esp32, "DOWNLOADED.bin", "chipcash.bin")) in (
+            caught.value.hint
+        )
         prompt._transport.exec("found.append(1)")
         prompt.refuse(found, esp32, made)
 

@@ -36,6 +36,8 @@ from chipcash.errors import ChipcashError, NoReaderError, TransportError
 from chipcash.transports.serial import failures, open_device
 from chipcash_board import flash
 
+PARTITION_KB = 96
+"""Of the partition on an ESP32: the journal's banks, scratch_flash(), and some to spare."""
 _READ_S = 2.0  # silence in the middle of a command after which the line counts as lost
 _GREET_S = 1.0  # for the prompt
 _VENDORS = (0x2E8A, 0x303A)  # of USB: Raspberry Pi, Espressif
@@ -131,6 +133,24 @@ def runtime_source(board: Board) -> str:
         f"MicroPython for the {board.name}, {board.version} or newer, with how to put it there: "
         f"{board.runtime_url}"
     )
+
+
+def partition_command(board: Board, runtime: str, output: str) -> list[str]:
+    """The words of a command that puts a partition for the card's journal into the MicroPython for an ESP32.
+
+    runtime: file from its download page; output: file that is written. The partition takes the end of the
+    flash, from that of the files. The program is mp-image-tool-esp32, of the extra `esp32`."""
+    flash_kb, storage_kb = board.flash_kb or 0, board.storage_kb or 0
+    return [
+        "mp-image-tool-esp32",
+        runtime,
+        "--resize",
+        f"vfs={storage_kb - PARTITION_KB}K",
+        "--add",
+        f"{flash.LABEL}=fat:{flash_kb - PARTITION_KB}K:{PARTITION_KB}K",
+        "-o",
+        output,
+    ]
 
 
 def find_port() -> str:
@@ -237,7 +257,10 @@ class Prompt:
             raise RuntimeWanted(
                 f"The flash of the board at {self.port} has no data partition {flash.LABEL!r} for the card's "
                 "journal. Nothing was changed.",
-                hint="It needs a MicroPython with such a partition in its table: firmware/README.md",
+                hint="Make a MicroPython with one, and put it there, which removes all files (pip install "
+                "'chipcash[esp32]'):\n"
+                + " ".join(partition_command(board, "DOWNLOADED.bin", "chipcash.bin"))
+                + f"\nmp-image-tool-esp32 chipcash.bin --flash {self.port}\n{runtime_source(board)}",
                 port=self.port,
             )
 
