@@ -161,7 +161,11 @@ def make_loop(  # type: ignore[no-untyped-def]
         display = Display(_display_bus(config, machine))
         panel = Panel(CONFIRM_ABOVE, display.show)
         front = Front(panel, display, _buttons(config, machine))
-    keys = KeyStore(machine.unique_id(), _element(config, form, machine, random))
+    element = _element(config, form, machine, random)
+    wanted = ("atecc608", "tropic01")
+    if element is None and any(name in config.PERIPHERALS[form] for name in wanted):
+        print("chipcash: no secure element answers, so a new key would be in flash")
+    keys = KeyStore(machine.unique_id(), element)
     indicator = _indicator(config, form, machine)
     applet = Applet(device, random, panel, keys, indicator)
     links: "list[BoardLink]" = []

@@ -142,6 +142,7 @@ class Applet:
             payments=state.count,
             room=purse.room if purse is not None else None,
             build=BUILD,
+            key_place=self._signer.place if self._signer is not None else None,
         ).encode()
 
     def pay(self, data: bytes, pin_verified: bool, far: bool) -> "tuple[bytes, bool]":

@@ -3,6 +3,7 @@
 
 from chipcash_card import ec
 from chipcash_card.suites import Signer, generate_private
+from chipcash_wire import card_objects as o
 from chipcash_wire.compat import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -16,6 +17,8 @@ class ElementSigner(Signer):
     """A key in a secure element. It needs no coupons: the element takes some 50 ms for a signature, and what
     a coupon is made of would be the key's secret. Raises OSError where the element does not answer, or
     has no key."""
+
+    place = o.KEY_IN_ELEMENT
 
     def __init__(
         self,

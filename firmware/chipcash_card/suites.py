@@ -263,8 +263,10 @@ class Signer:
 
     boot_epoch must differ for each power on; together with a running index it keeps nonces apart even
     if random(n) fails. Coupons live in memory only and are dropped with the signature that they make.
-    Raises ValueError if private is not a private key.
+    Raises ValueError if private is not a private key. place: where the key is kept.
     """
+
+    place = o.KEY_IN_FLASH
 
     def __init__(
         self, suite: Suite, private: bytes, boot_epoch: int, random: "Callable[[int], bytes]"

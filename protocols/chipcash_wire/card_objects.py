@@ -42,6 +42,9 @@ LIFE_BLANK = 1
 LIFE_KEYED = 2
 LIFE_PERSONALISED = 3
 
+KEY_IN_FLASH = 1
+KEY_IN_ELEMENT = 2
+
 SETTLED = 1
 DISPUTED = 2
 EXPIRED = 3
@@ -107,6 +110,7 @@ _FIELDS: "dict[str, tuple[int, int, Any]]" = {
     "card_key": (0x9F2B, _KEY, 33),
     "pending": (0x9F2C, _UINT, 63),
     "room": (0x9F2D, _UINT, 8),
+    "key_place": (0x9F2F, _UINT, 8),
 }
 """Name: (tag, kind, size). A name means the same in every object that has it."""
 
@@ -636,13 +640,13 @@ class CardInfo(Object):
     """Answer to GET DATA INFO. balance and pending only once the PIN is verified: a passer-by learns nothing.
 
     pending: fen received that wait for repeat payment verification; room: payments that can still be
-    received.
+    received; key_place: one of KEY_IN_*, None where there is no key, or the card does not say.
     """
 
     TAG = 0xF1
     FIELDS = (
         "subject?", "counter", "time", "sequence", "lifecycle", "pin_tries", "balance?", "pending?",
-        "spent", "payments", "room?", "build",
+        "spent", "payments", "room?", "build", "key_place?",
     )  # fmt: skip
     subject: bytes | None = None
     counter: int
@@ -656,6 +660,7 @@ class CardInfo(Object):
     payments: int
     room: int | None = None
     build: bytes
+    key_place: int | None = None
 
 
 class TitleRecord(Object):

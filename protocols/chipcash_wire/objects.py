@@ -18,6 +18,12 @@ from chipcash_wire.card_objects import (
     INVALID as INVALID,
 )
 from chipcash_wire.card_objects import (
+    KEY_IN_ELEMENT as KEY_IN_ELEMENT,
+)
+from chipcash_wire.card_objects import (
+    KEY_IN_FLASH as KEY_IN_FLASH,
+)
+from chipcash_wire.card_objects import (
     LIFE_BLANK as LIFE_BLANK,
 )
 from chipcash_wire.card_objects import (

@@ -132,6 +132,7 @@ def test_card_info(shell: Shell) -> None:
     assert "blank" in shell.run("card", "info").stdout
     made = shell.json("card", "personalise", "--tier", "2", "--form", "esim")
     found = shell.json("card", "info")
+    assert found["key_place"] == "flash"
     assert found["life"] == "personalised" and found["balance_fen"] is None
     for name in ("key", "network", "suite", "tier", "form", "certificate_expiry"):
         assert found[name] == made[name], name
@@ -143,6 +144,7 @@ def test_card_info(shell: Shell) -> None:
     )
     assert found["limits"]["per_payment_fen"] == 100_000 and found["limits"]["sequence"] == 1
     text = shell.run("card", "info", "--pin").stdout
+    assert "no secure element holds it" in text
     assert "balance:" in text and "0.00 yuan" in text and "esim, tier 2" in text
     assert made["puk"] not in text
     shell.json("card", "personalise", code=7)

@@ -163,6 +163,28 @@ def test_a_card_without_its_element_does_not_start():
     Applet(device, os.urandom, None, KeyStore(b"", atecc608.Atecc608(chip)))
 
 
+def place(device, store):
+    """Where a card says that its key is."""
+    session = Applet(device, os.urandom, None, store).session()
+    send(session, c.INS_SELECT, 4, 0, c.AID)
+    return o.CardInfo.decode(send(session, c.INS_GET_DATA, c.DATA_INFO)[0]).key_place
+
+
+def test_the_card_says_where_its_key_is():
+    """A key that was made in flash, because the element was silent, stays there and is told so."""
+    chip = Atecc608(os.urandom)
+    device, _, _ = personalised(chip)
+    element = KeyStore(b"", atecc608.Atecc608(chip))
+    assert place(device, element) == o.KEY_IN_ELEMENT
+    device = BlockFlash(NorFlash(8), 0, 4 * BLOCK)
+    assert place(device, KeyStore(b"")) is None  # blank
+    session = Applet(device, os.urandom, None, KeyStore(b"")).session()
+    send(session, c.INS_SELECT, 4, 0, c.AID)
+    assert send(session, c.INS_GENERATE_KEY_PAIR, o.SUITE_P256)[1] == c.SW_OK
+    for store in (KeyStore(b""), element):
+        assert place(device, store) == o.KEY_IN_FLASH
+
+
 def test_a_board_uses_the_element_that_it_has():
     chip = Atecc608(os.urandom)
     device, _, _ = personalised(chip)

@@ -164,7 +164,7 @@ class Card:
             self.agreed(data, unhexlify(step["agreement"]), unhexlify(step["certificate"]))
         elif "info" in step:
             known = o.CardInfo.decode(data)
-            for name in o.CardInfo.FIELDS[:-1]:  # the last is the build
+            for name in o.CardInfo.FIELDS[:-2]:  # the last are the card's own: build, key_place
                 name = name.rstrip("?")
                 value = getattr(known, name)
                 if isinstance(value, bytes):

@@ -96,7 +96,7 @@ class Script:
         self.send(name, c.INS_VERIFY, 0, c.PIN_REFERENCE, pin, sw, **how)
 
     def info(self, name: str, **values: Any) -> None:
-        """GET DATA, info: everything but the build."""
+        """GET DATA, info: everything but what is the card's own, build and key_place."""
         known = {"lifecycle": o.LIFE_PERSONALISED, "subject": self.net.public("card")}
         if values.get("lifecycle", o.LIFE_PERSONALISED) == o.LIFE_PERSONALISED:
             known["room"] = c.MAX_RECEIVED

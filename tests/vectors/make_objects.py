@@ -181,6 +181,7 @@ def _unsigned(net: Network) -> Iterator[tuple[str, o.Object]]:
     }
     yield "usual", o.CardInfo(**info)
     yield "with the balance", o.CardInfo(**info, balance=3_800)
+    yield "key in a secure element", o.CardInfo(**info, key_place=o.KEY_IN_ELEMENT)
     largest = {"counter": U32, "time": o.MAX_TIME, "sequence": U32, "payments": U32}
     yield (
         "largest numbers",

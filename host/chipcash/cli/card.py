@@ -39,6 +39,10 @@ from chipcash_wire import commands as c
 from chipcash_wire import objects as o
 
 _LIFE = {o.LIFE_BLANK: "blank", o.LIFE_KEYED: "keyed", o.LIFE_PERSONALISED: "personalised"}
+_KEY_PLACE: dict[int | None, tuple[str | None, str]] = {
+    o.KEY_IN_FLASH: ("flash", "the card's flash: no secure element holds it"),
+    o.KEY_IN_ELEMENT: ("element", "a secure element"),
+}
 _SUITES = {number: name for name, number in o.SUITES.items()}
 _PUK = (c.PUK_SIZE, c.PUK_SIZE)
 
@@ -70,6 +74,7 @@ def info(path: str, with_pin: bool, network_file: Path | None, wait: float) -> R
     data: dict[str, Any] = {
         "life": life,
         "build": build,
+        "key_place": _KEY_PLACE.get(found.key_place, (None, ""))[0],
         "pin_tries": found.pin_tries,
         "counter": found.counter,
         "time": found.time,
@@ -79,6 +84,8 @@ def info(path: str, with_pin: bool, network_file: Path | None, wait: float) -> R
         "pending_fen": found.pending,
     }
     rows = [("life", life), ("build", build)]
+    if found.key_place in _KEY_PLACE:
+        rows.append(("key is in", _KEY_PLACE[found.key_place][1]))
     if certificate is not None and risk is not None:
         data |= {**_certificate(certificate), **_limits(risk)}
         rows += [
