@@ -20,6 +20,7 @@ The links are nfc (a PN532), ble (Bluetooth), ccid (USB) and serial (USB-CDC). W
 serial, MicroPython's serial line stays beside the reader, for that link; with ccid alone the reader is all
 that USB shows, and no prompt is reached over it once the card runs."""
 
+import gc
 import os
 import sys
 import time
@@ -29,7 +30,7 @@ from chipcash_card.applet import Applet
 from chipcash_card.keys import KeyStore
 from chipcash_drivers.buttons import Buttons
 from chipcash_links.link import Link
-from chipcash_wire.compat import TYPE_CHECKING
+from chipcash_wire.compat import TYPE_CHECKING, keep_heap_whole
 
 if TYPE_CHECKING:
     from typing import Any, Callable
@@ -152,6 +153,8 @@ def make_loop(  # type: ignore[no-untyped-def]
     serial: the port of the link of that name; bluetooth: MicroPython's module, for ble; bonds: a file for
     what pairing leaves behind, if there may be one. Raises OSError if the device cannot be read, or the
     card's key not be used."""
+    keep_heap_whole()  # before what lives as long as the board
+    gc.collect()
     front = None
     panel: "Panel | None" = None
     if "display" in config.PERIPHERALS[form]:
@@ -233,6 +236,7 @@ def _element(
         atecc608 = Atecc608(machine.SoftI2C(scl=scl, sda=sda, freq=HZ))
         if atecc608.present():
             return atecc608
+        _forget("atecc608")
     if "tropic01" in config.PERIPHERALS[form]:
         from chipcash_drivers.tropic01 import Tropic01
 
@@ -240,7 +244,16 @@ def _element(
         tropic01 = Tropic01(spi, machine.Pin(config.TROPIC01_SS, machine.Pin.OUT), random)
         if tropic01.present():
             return tropic01
+        _forget("tropic01")
     return None
+
+
+def _forget(driver: str) -> None:
+    """Give the heap back that the driver of a chip takes which is not there: kilobytes."""
+    sys.modules.pop("chipcash_drivers." + driver, None)
+    package = sys.modules["chipcash_drivers"]
+    if hasattr(package, driver):
+        delattr(package, driver)
 
 
 def _indicator(config: "Any", form: str, machine: "Any") -> "Indicator | None":
