@@ -21,7 +21,8 @@ if TYPE_CHECKING:
             """Whether something came that poll() will take."""
 
         def poll(self) -> None:
-            """Take what came, and answer it; nothing where nothing came. OSError: the medium fails."""
+            """Take what came, and answer it; nothing where nothing came. OSError: the medium fails;
+            MemoryError: there is no room for it."""
 
         def reset(self) -> None:
             """Begin anew."""
@@ -99,7 +100,8 @@ class BoardLoop(Loop):
         try:
             found = link.ready()
             link.poll()
-        except OSError:
+        except (OSError, MemoryError):
+            # The medium fails, or what came is longer than the heap has room for: it has to begin anew.
             found = False
             link.reset()
         self._current = None

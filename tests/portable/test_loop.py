@@ -22,7 +22,7 @@ class Medium:
         self.name = name
         self.steps = steps
         self.queue = []
-        self.broken = False
+        self.broken = None
 
     def ready(self):
         """Whether something came."""
@@ -30,8 +30,8 @@ class Medium:
 
     def poll(self):
         """Answer one."""
-        if self.broken:
-            raise OSError(5)
+        if self.broken is not None:
+            raise self.broken
         if self.queue:
             self.done.append((self.name, self.queue.pop(0)))
             for _ in range(self.steps):
@@ -40,7 +40,7 @@ class Medium:
     def reset(self):
         """Begin anew."""
         self.done.append((self.name, "reset"))
-        self.broken = False
+        self.broken = None
 
     def working(self):
         """The card works for it."""
@@ -107,15 +107,16 @@ def test_idle_work_gives_way_to_a_tap():
 
 
 def test_a_medium_that_fails_begins_anew_and_stops_no_other():
-    done = []
-    links = [Medium(done, "a"), Medium(done, "b")]
-    links[0].broken = True
-    links[1].queue = [1]
-    until(BoardLoop(links, Applet(done)), lambda: True)
-    assert done == [("a", "reset"), ("b", 1)]
-    links[0].queue = [2]
-    until(BoardLoop(links, Applet(done)), lambda: True)
-    assert done[2:] == [("a", 2)]
+    for error in (OSError(5), MemoryError()):  # the latter: a command that the heap has no room for
+        done = []
+        links = [Medium(done, "a"), Medium(done, "b")]
+        links[0].broken = error
+        links[1].queue = [1]
+        until(BoardLoop(links, Applet(done)), lambda: True)
+        assert done == [("a", "reset"), ("b", 1)]
+        links[0].queue = [2]
+        until(BoardLoop(links, Applet(done)), lambda: True)
+        assert done[2:] == [("a", 2)]
 
 
 def test_a_loop_without_interruptions():
