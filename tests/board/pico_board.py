@@ -23,6 +23,8 @@ from chipcash_board.flash import BANK, BLOCK
 from chipcash_sim import runtime
 
 _PICO = Path(__file__).parent / "pico"
+_HEAP = ("-X", "heapsize=208k")
+"""A board's 192 kB, and what boot.py and rp2.py take, which are native there: 13 kB."""
 BLOCKS = 96
 JOURNAL = BLOCKS * BLOCK - 2 * BANK
 """Where the journal begins."""
@@ -52,7 +54,7 @@ class PicoBoard:
         """Power on, nobody at the console: what it prints until main.py ends."""
         self._count.write_text("0")
         done = subprocess.run(
-            [self._micropython, str(_PICO / "boot.py")],
+            [self._micropython, *_HEAP, str(_PICO / "boot.py")],
             env=self._environment(),
             capture_output=True,
             text=True,
@@ -96,7 +98,7 @@ class PicoBoard:
         console, inside = os.openpty()
         tty.setraw(inside)
         process = subprocess.Popen(
-            [self._micropython, "-i", str(_PICO / "boot.py")],
+            [self._micropython, *_HEAP, "-i", str(_PICO / "boot.py")],
             env={**environment, "CHIPCASH_CONSOLE": "1"},
             stdin=inside,
             stdout=inside,

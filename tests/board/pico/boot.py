@@ -57,6 +57,7 @@ except OSError:
     _system = vfs.VfsLfs2(_device, progsize=256)
 vfs.umount("/")
 vfs.mount(_system, "/")
+del _system, _device  # a port keeps no other hold of them
 os.chdir("/")
 sys.path[:] = ["", ".frozen", "/lib"]
 if os.getenv("CHIPCASH_CONSOLE"):

@@ -7,6 +7,7 @@ the operation at which power goes, half done; CHIPCASH_WORN that from which on t
 import os
 
 _BLOCK = 4096
+_ERASED = b"\xff" * _BLOCK
 _file = open(os.getenv("CHIPCASH_FLASH"), "r+b")
 _count = open(os.getenv("CHIPCASH_COUNT"), "r+")
 _cut = int(os.getenv("CHIPCASH_CUT") or -1)
@@ -35,7 +36,7 @@ class Flash:
         if op == 5:
             return _BLOCK
         if op == 6:
-            _put(arg * _BLOCK, b"\xff" * _BLOCK)
+            _put(arg * _BLOCK, _ERASED)
         return 0
 
 
