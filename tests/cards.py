@@ -32,21 +32,25 @@ def make_card(
     """
     FileFlash(str(image)).close()
     with open_path(f"sim:{image}") as opened:
-        card = Card(link(opened), extended=extended)
-        card.select()
-        public = card.generate_key(o.SUITES[net.suite])
-        card.personalise(
-            o.Personalisation(
-                center_key=net.public("center"),
-                certification_key=net.public("certification"),
-                pin=PIN.encode(),
-                puk=PUK.encode(),
-                certificate=net.certificate(public),
-                risk=net.risk(public, **risk),
-            )
+        return personalise(Card(link(opened), extended=extended), net, money, **risk)
+
+
+def personalise(card: Card, net: Network, money: int, **risk: int) -> bytes:
+    """Make a blank card one of the network, wherever it is; its key. money, risk: see make_card."""
+    card.select()
+    public = card.generate_key(o.SUITES[net.suite])
+    card.personalise(
+        o.Personalisation(
+            center_key=net.public("center"),
+            certification_key=net.public("certification"),
+            pin=PIN.encode(),
+            puk=PUK.encode(),
+            certificate=net.certificate(public),
+            risk=net.risk(public, **risk),
         )
-        if money:
-            card.put(net.title(public, amount=money, hi=money))
+    )
+    if money:
+        card.put(net.title(public, amount=money, hi=money))
     return public
 
 

@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """The card as a process of its own, under CPython or MicroPython: the applet behind its links. Portable.
 
-    card_process.py IMAGE LINK=HOST:PORT... [contactless] [echo] [trace=FILE] [pace=N] [confirm_above=N]
-                    [cut_write=N] [half] [cut_before=N] [cut_after=N]
+    card_process.py IMAGE LINK=HOST:PORT... [build=TEXT] [contactless] [echo] [trace=FILE] [pace=N]
+                    [confirm_above=N] [cut_write=N] [half] [cut_before=N] [cut_after=N]
 
-It connects each link to a socket of the emulator (chipcash_sim.plug), which is the link's medium; `vpcd`
-may be the real vpcd as well. contactless: what comes over vpcd counts as over the air. echo: answer each
-command APDU with itself, to measure a link alone. trace: write all command APDUs and their answers to the
-end of this file (chipcash_wire.trace). pace: microseconds that each step of long work takes longer, to be
-as slow as a board. confirm_above: fen above which the holder of a card with a panel (link `panel`) has to
-confirm, by default for each payment. cut_write: power fails at the n-th flash write; cut_before,
-cut_after: before or after the n-th APDU is processed, with no answer. The process ends when the power
-does, or when a link's other end is closed."""
+It connects each link to a socket of the emulator (chipcash_sim.plug), which is the link's medium; `vpcd` may
+be the real vpcd as well. build: what card info tells of the firmware. contactless: what comes over vpcd
+counts as over the air. echo: answer each command APDU with itself, to measure a link alone. trace: write all
+command APDUs and their answers to the end of this file (chipcash_wire.trace). pace: microseconds that each
+step of long work takes longer, to be as slow as a board. confirm_above: fen above which the holder of a card
+with a panel (link `panel`) has to confirm, by default for each payment. cut_write: power fails at the n-th
+flash write; cut_before, cut_after: before or after the n-th APDU is processed, with no answer. The process
+ends when the power does, or when a link's other end is closed."""
 
 import os
 import select
@@ -20,11 +20,12 @@ import sys
 import time
 
 from chipcash_board.loop import TICK_MS, Loop
-from chipcash_card.applet import Applet
+from chipcash_card.applet import Applet, Firmware
+from chipcash_card.journal import NewerFirmware
 from chipcash_card.session import Session
 from chipcash_links.link import Link
 from chipcash_sim.image import FileFlash, PowerCut
-from chipcash_wire.compat import TYPE_CHECKING
+from chipcash_wire.compat import INTERPRETER, TYPE_CHECKING
 
 if TYPE_CHECKING:
     from typing import Callable
@@ -40,6 +41,11 @@ ATR_CONTACTLESS = b"\x3b\x80\x80\x01\x01"
 _TCP = 6
 _NODELAY = 1
 _QUICKACK = 12
+
+
+def emulated(build: str) -> Firmware:
+    """The firmware of an emulated card. build: version and build id; the interpreter names itself."""
+    return Firmware((build + " " + INTERPRETER).encode())
 
 
 class Ended(Exception):
@@ -95,6 +101,7 @@ class Chip:
 
     def __init__(self, device, options: "dict[str, str]") -> None:  # type: ignore[no-untyped-def]
         self._device = device
+        self._firmware = emulated(options["build"]) if "build" in options else None
         self._echo = "echo" in options
         self._cut_before = int(options.get("cut_before", "0"))
         self._cut_after = int(options.get("cut_after", "0"))
@@ -111,7 +118,7 @@ class Chip:
     def power_on(self) -> Applet:
         """The applet, started if it is not running."""
         if self._applet is None:
-            self._applet = Applet(self._device, os.urandom, self.panel)
+            self._applet = Applet(self._device, os.urandom, self.panel, firmware=self._firmware)
         return self._applet
 
     def power_off(self) -> None:
@@ -310,6 +317,8 @@ def main(arguments: "list[str]") -> None:
         SocketLoop(links, chip, int(options.get("pace", "0"))).run()
     except (Ended, PowerCut):
         pass
+    except NewerFirmware as error:
+        print("card: not started, and as it was:", error, file=sys.stderr)
     finally:
         for link in links:
             link.port.socket.close()  # type: ignore[attr-defined]

@@ -16,9 +16,10 @@ from types import TracebackType
 from typing import Self
 
 from chipcash_card.applet import Applet
+from chipcash_card.journal import NewerFirmware
 from chipcash_card.session import Session
 from chipcash_sim import runtime as runtimes
-from chipcash_sim.card_process import ATR_CONTACT, ATR_CONTACTLESS
+from chipcash_sim.card_process import ATR_CONTACT, ATR_CONTACTLESS, emulated
 from chipcash_sim.image import FileFlash, PowerCut
 from chipcash_sim.plug import CardGone, Plug
 from chipcash_sim.vpcd import VpcdServer
@@ -123,11 +124,15 @@ class Card:
             self._writer.session("inprocess")
         self._flash = FileFlash(str(self.image), self._cut_write, self._half)
         try:
-            self._applet = Applet(self._flash, os.urandom)
+            firmware = emulated(runtimes.build())
+            self._applet = Applet(self._flash, os.urandom, firmware=firmware)
             self._session = self._applet.session(self.contactless)
         except PowerCut:
             self.power_off()
             raise CardRemoved("the power was cut while the card started") from None
+        except NewerFirmware as error:
+            self.power_off()
+            raise CardRemoved(f"it was not started, and is as it was: {error}") from None
         return ATR_CONTACTLESS if self.contactless else ATR_CONTACT
 
     def transceive(self, apdu: bytes) -> bytes:
@@ -201,7 +206,7 @@ class Card:
 
     def _start(self, links: list[str]) -> None:
         self.remove()
-        arguments = [str(self.image.absolute()), *links]
+        arguments = [str(self.image.absolute()), *links, f"build={runtimes.build()}"]
         if self.contactless:
             arguments.append("contactless")
         if self.echo:

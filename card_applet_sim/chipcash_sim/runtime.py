@@ -20,6 +20,8 @@ import chipcash_links
 import chipcash_panel
 import chipcash_sim
 import chipcash_wire
+from chipcash_card.applet import VERSION
+from chipcash_wire.firmware import BUILD_ID
 
 HEAP = "192k"
 """Heap of an emulated card: that of a Raspberry Pi Pico under MicroPython."""
@@ -61,6 +63,15 @@ def sources() -> list[tuple[str, Path]]:
             if names is None or file.name in names:
                 files.append((f"{package.__name__}/{file.name}", file))
     return files
+
+
+@cache
+def build() -> str:
+    """Version of an emulated card's firmware, and a build id: of the sources that it runs."""
+    digest = hashlib.sha256()
+    for name, file in sources():
+        digest.update(name.encode() + b"\0" + hashlib.sha256(file.read_bytes()).digest())
+    return f"{VERSION}+{digest.hexdigest()[:BUILD_ID]}"
 
 
 def compile_file(source: bytes, name: str, out: Path, native: str | None) -> None:

@@ -141,7 +141,7 @@ class Files:
     The RP2's MicroPython mounts a file system on all of rp2.Flash before any of our code runs, and makes a
     new one where it finds one of another size; so the files cannot simply end earlier. Seen through this
     device, blocks kept back are bad ones: littlefs goes round them, and nothing that was written so lies in
-    the journal's banks. Write files only through it: at installation, and never at run time.
+    the journal's banks. Files are written only through it: see mount_files().
 
     device: all of the flash; kept: how many blocks at its end are the journal's, and SCRATCH."""
 
@@ -168,6 +168,22 @@ class Files:
         if op == _ERASE and arg >= self._end:
             return _BAD_BLOCK
         return self._device.ioctl(op, arg)
+
+
+def mount_files(device: "BlockDevice") -> Files:
+    """Mount the files of an RP2 anew, so that writing them leaves the journal alone.
+
+    device: all of the flash. Raises OSError."""
+    import os
+
+    import vfs  # type: ignore[import-not-found]
+
+    files = Files(device)
+    system = vfs.VfsLfs2(files, progsize=_PAGE)
+    vfs.umount("/")
+    vfs.mount(system, "/")
+    os.chdir("/")
+    return files
 
 
 def board_flash(platform: str, size: int = BANK) -> BlockFlash:

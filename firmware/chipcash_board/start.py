@@ -12,6 +12,9 @@ A configuration is a module of constants, or anything else with these attributes
 | BUTTONS_CONFIRM, BUTTONS_REFUSE | GPIO numbers; pressed is low |
 | LED_RED, LED_GREEN, LED_BLUE, BUZZER_TONE | GPIO numbers; the LED is lit while they are high |
 | ATECC608_SDA, ATECC608_SCL | GPIO numbers of a bus of its own |
+| VERSION, ROLLBACK | of the firmware; firmware/build.py writes these, and the next, into the image |
+| PUBLISHER | who signs its updates, as suite and public key; None for nobody |
+| TARGET | board and form, as in `pico2w-ic-card` |
 
 The secure elements are atecc608 and tropic01, the latter always on SPI; if none answers, new keys are made in
 flash.
@@ -25,8 +28,10 @@ import os
 import sys
 import time
 
+from chipcash_board import install
 from chipcash_board.polling import BoardLoop, Front
-from chipcash_card.applet import Applet
+from chipcash_card.applet import Applet, Firmware
+from chipcash_card.journal import NewerFirmware
 from chipcash_card.keys import KeyStore
 from chipcash_drivers.buttons import Buttons
 from chipcash_links.link import Link
@@ -36,6 +41,7 @@ if TYPE_CHECKING:
     from typing import Any, Callable
 
     from chipcash_board.polling import BoardLink
+    from chipcash_card.applet import Updates
     from chipcash_card.keys import Element
     from chipcash_drivers.indicator import Indicator
     from chipcash_drivers.pn532 import Bus
@@ -75,6 +81,12 @@ class Stdio:
         kbd_intr(-1)
         self._poll = select.poll()
         self._poll.register(sys.stdin, select.POLLIN)
+
+    def give_back(self) -> None:
+        """It is MicroPython's own again: Ctrl-C interrupts."""
+        from micropython import kbd_intr
+
+        kbd_intr(3)
 
     def ready(self) -> bool:
         """Whether bytes came."""
@@ -148,11 +160,11 @@ def make_loop(  # type: ignore[no-untyped-def]
     serial: "Stdio | None" = None,
     bluetooth: "Any" = None,
     bonds: str = "",
+    firmware: "Firmware | None" = None,
 ) -> BoardLoop:
     """The loop of a card, ready to run. device: the journal's, see there; machine: MicroPython's module;
     serial: the port of the link of that name; bluetooth: MicroPython's module, for ble; bonds: a file for
-    what pairing leaves behind, if there may be one. Raises OSError if the device cannot be read, or the
-    card's key not be used."""
+    what pairing leaves behind, if there may be one; firmware: what runs. Raises as Applet."""
     keep_heap_whole()  # before what lives as long as the board
     gc.collect()
     front = None
@@ -170,7 +182,7 @@ def make_loop(  # type: ignore[no-untyped-def]
         print("chipcash: no secure element answers, so a new key would be in flash")
     keys = KeyStore(machine.unique_id(), element)
     indicator = _indicator(config, form, machine)
-    applet = Applet(device, random, panel, keys, indicator)
+    applet = Applet(device, random, panel, keys, indicator, firmware)
     links: "list[BoardLink]" = []
     if "nfc" in config.LINKS[form]:
         links.append(Nfc(applet, _pn532_bus(config, machine), random))
@@ -202,11 +214,12 @@ def start(config: "Any", form: str) -> None:
 
     Safe mode: it returns at once when a button is held at power on, or, where USB is the card's link, raises
     KeyboardInterrupt at a Ctrl-C in the first SAFE_MS. MicroPython's prompt is there then, and nothing of the
-    card was touched. Raises OSError if there is no flash for the journal.
+    card was touched; so too where newer firmware has run the card. Raises OSError if there is no flash for
+    the journal.
     """
     import machine  # type: ignore[import-not-found]
 
-    from chipcash_board.flash import board_flash
+    from chipcash_board.flash import board_flash, mount_files
 
     if "buttons" in config.PERIPHERALS[form] and _buttons(config, machine).held():
         print("chipcash: safe mode, since a button is held")
@@ -219,10 +232,37 @@ def start(config: "Any", form: str) -> None:
     bluetooth = None
     if "ble" in config.LINKS[form]:
         import bluetooth  # type: ignore[import-not-found, no-redef]
-    # Where the journal's banks lie within the files' flash no file is written at run time: see flash.Files.
-    bonds = "" if sys.platform == "rp2" else "bonds"
+    if sys.platform == "rp2":
+        import rp2  # type: ignore[import-not-found]
+
+        mount_files(rp2.Flash())
     device = board_flash(sys.platform)
-    make_loop(config, form, device, os.urandom, machine, serial, bluetooth, bonds).run()
+    firmware = _firmware(config)
+    try:
+        loop = make_loop(
+            config, form, device, os.urandom, machine, serial, bluetooth, install.BONDS, firmware
+        )
+    except NewerFirmware as error:
+        print("chipcash: not started, and the card is as it was:", error)
+        print("chipcash: newer firmware has run it; flash that")
+        if serial is not None:
+            serial.give_back()
+        return
+    loop.run()
+
+
+def _firmware(config: "Any") -> Firmware:
+    """What runs, as its image's configuration and its folder say."""
+    build = install.running()
+
+    def updates() -> "Updates":
+        from chipcash_board.update import Update  # most cards never take one
+
+        return Update(config.PUBLISHER, config.TARGET.encode(), build, config.ROLLBACK)
+
+    name = config.VERSION + "+" + build if build else config.VERSION
+    can = build and config.PUBLISHER is not None
+    return Firmware(name.encode(), config.ROLLBACK, updates if can else None)
 
 
 def _element(

@@ -5,15 +5,17 @@ Commands come through its sessions, one for each interface: chipcash_card.sessio
 """
 
 from chipcash_card.holder import Holder
-from chipcash_card.journal import Journal
+from chipcash_card.journal import Journal, NewerFirmware
 from chipcash_card.keys import KeyStore
 from chipcash_card.pin import KEY_PIN, Pin
 from chipcash_card.purse import (
+    FORMAT,
     KEY_ANCHORS,
     KEY_CERTIFICATE,
     KEY_PRIVATE,
     KEY_RISK,
     KEY_STATE,
+    KEY_VERSION,
     Purse,
     Refused,
     State,
@@ -22,18 +24,33 @@ from chipcash_card.session import Session
 from chipcash_card.suites import suite
 from chipcash_wire import card_objects as o
 from chipcash_wire import commands as c
-from chipcash_wire.compat import INTERPRETER, TYPE_CHECKING, keep_heap_whole
+from chipcash_wire.compat import TYPE_CHECKING, keep_heap_whole
 
 if TYPE_CHECKING:
-    from typing import Callable
+    from typing import Callable, Protocol
 
     from chipcash_card.suites import Signer
     from chipcash_drivers.indicator import Indicator
     from chipcash_panel.panel import Panel
     from chipcash_wire.channel import Channel
 
-BUILD = b"chipcash 0.1.0 " + INTERPRETER.encode()
-"""What card info tells of the firmware, at most 32 bytes."""
+    class Updates(Protocol):
+        """What takes the firmware's next version: chipcash_board.update. Each raises Refused."""
+
+        def begin(self, owner: object, head: bytes) -> None:
+            """A new update, whose parts come from owner only."""
+
+        def body(self, owner: object, data: bytes) -> None:
+            """The next part."""
+
+        def finish(self, owner: object) -> None:
+            """There are no more parts: it is what runs from the next power on."""
+
+
+VERSION = "0.1.0"
+"""Version of this firmware."""
+ROLLBACK = 1
+"""Its rollback counter. A release that must not be undone, because the one before has a hole, raises it."""
 _RECEIVING = (b"\xed", b"\xe6")  # tags of Payment and Receipt, the latter not loaded yet
 COUPONS = 2
 """Signature coupons that an idle card keeps ready."""
@@ -41,14 +58,31 @@ ROOM = 4096
 """Bytes that an idle card keeps free in its journal: more than a payment writes."""
 
 
+class Firmware:
+    """What runs. build: as card info tells it, VERSION+BUILDID, or VERSION alone where there is no image;
+    rollback: its rollback counter; open_updates: makes what takes its next version, None where that cannot
+    be."""
+
+    def __init__(
+        self,
+        build: bytes = VERSION.encode(),
+        rollback: int = ROLLBACK,
+        open_updates: "Callable[[], Updates] | None" = None,
+    ) -> None:
+        self.build = build
+        self.rollback = rollback
+        self.open_updates = open_updates
+
+
 class Applet:
     """The card application over one store, from power on to power off.
 
     device: the flash behind the journal; random(n): n bytes from the hardware or system generator; panel:
     screen and buttons, on a card that has them; keys: where its private key is, by default in that flash;
-    indicator: LED and buzzer.
+    indicator: LED and buzzer; firmware: what runs.
     purse and pin are there once the card is personalised. broken: memory and journal may disagree; nothing
-    but a new power on helps. Raises OSError if the device cannot be read, or the card's key not be used."""
+    but a new power on helps. Raises OSError if the device cannot be read, or the card's key not be used;
+    NewerFirmware, with nothing changed, if newer firmware than this has run the card."""
 
     def __init__(  # type: ignore[no-untyped-def]
         self,
@@ -57,6 +91,7 @@ class Applet:
         panel: "Panel | None" = None,
         keys: "KeyStore | None" = None,
         indicator: "Indicator | None" = None,
+        firmware: "Firmware | None" = None,
     ) -> None:
         keep_heap_whole()
         self._keys = keys or KeyStore(b"")
@@ -66,15 +101,36 @@ class Applet:
         self.purse: "Purse | None" = None
         self.pin: "Pin | None" = None
         self.broken = False
+        self._firmware = firmware or Firmware()
+        self._updates: "Updates | None" = None
         self._journal = Journal(device)
+        changes = self._admit()
         self._state = State(self._journal.get(KEY_STATE))
         self._signer: "Signer | None" = None
         if self._state.lifecycle != o.LIFE_BLANK:
             # A boot epoch of its own for each power on: no nonce of an earlier one can come again.
             self._state.boots += 1
-            self._journal.commit({KEY_STATE: self._state.encode()})
+            changes[KEY_STATE] = self._state.encode()
+        if changes:
+            self._journal.commit(changes)
+        if self._state.lifecycle != o.LIFE_BLANK:
             self._load()
         self._show_balance()
+
+    def _admit(self) -> "dict[bytes, bytes | None]":
+        """What has to change in the journal before this firmware may run the card. Raises NewerFirmware.
+
+        Here what older firmware stored becomes what this one expects, in the one write that also has its
+        number. Up to 0.1.0 there was none, and all else was as in format 1."""
+        kept = self._journal.get(KEY_VERSION) or bytes(5)
+        if kept[0] > FORMAT:
+            raise NewerFirmware("its format is %d, this firmware's %d" % (kept[0], FORMAT))
+        highest = int.from_bytes(kept[1:5], "big")
+        rollback = self._firmware.rollback
+        if rollback < highest:
+            raise NewerFirmware("rollback counter %d ran it, not %d" % (highest, rollback))
+        now = bytes((FORMAT,)) + rollback.to_bytes(4, "big")
+        return {KEY_VERSION: now} if now != kept else {}
 
     def _show_balance(self) -> None:
         """Tell the holder what is on the card."""
@@ -141,7 +197,7 @@ class Applet:
             spent=state.cumulative,
             payments=state.count,
             room=purse.room if purse is not None else None,
-            build=BUILD,
+            build=self._firmware.build,
             key_place=self._signer.place if self._signer is not None else None,
         ).encode()
 
@@ -177,6 +233,22 @@ class Applet:
         for front in (self.panel, self._indicator):
             if front is not None:
                 front.received(came, purse.balance, purse.pending)
+
+    def prove(self, challenge: bytes) -> bytes:
+        """INTERNAL AUTHENTICATE: genuine proof over challenge (16 bytes), and certificate. Raises Refused."""
+        purse = self.purse
+        if purse is None:
+            raise Refused(c.SW_CONDITIONS)
+        return purse.prove(challenge, self.random(32), self._firmware.build) + purse.certificate
+
+    @property
+    def updates(self) -> "Updates":
+        """What takes updates of the firmware, made when one is wanted. Raises Refused if none can be."""
+        if self._updates is None:
+            if self._firmware.open_updates is None:
+                raise Refused(c.SW_NOT_SUPPORTED)
+            self._updates = self._firmware.open_updates()
+        return self._updates
 
     def open_channel(self, host_key: bytes) -> "tuple[Channel, bytes] | None":
         """GENERAL AUTHENTICATE: our end of a secure channel and the answer, channel proof and certificate;

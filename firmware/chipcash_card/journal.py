@@ -23,10 +23,16 @@ class Full(Exception):
     """The store has no room for this transaction; nothing was changed."""
 
 
+class NewerFirmware(Exception):
+    """What is stored was left by newer firmware than this one, which must not go on with it. Nothing was
+    changed."""
+
+
 class Journal:
     """Keys (up to 255 bytes) to values (up to 65534 bytes), changed by commit() only.
 
-    An empty or unreadable device becomes an empty store. Raises OSError if the device fails.
+    An empty or unreadable device becomes an empty store. Raises OSError if the device fails, NewerFirmware
+    if it holds a journal of another layout.
     """
 
     def __init__(self, device) -> None:  # type: ignore[no-untyped-def]
@@ -149,8 +155,10 @@ class Journal:
 
     def _bank_sequence(self, bank: int) -> int:
         header = bytes(self._device.read(bank, 0, _HEADER))
-        if header[:4] != _MAGIC or crc32(header[:8]).to_bytes(4, "big") != header[8:]:
+        if header[:3] != _MAGIC[:3] or crc32(header[:8]).to_bytes(4, "big") != header[8:]:
             return 0
+        if header[3] != _MAGIC[3]:
+            raise NewerFirmware("the journal has a layout that this firmware does not know")
         return int.from_bytes(header[4:8], "big")
 
     def _load(self) -> None:

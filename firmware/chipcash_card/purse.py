@@ -14,8 +14,11 @@ if TYPE_CHECKING:
     from chipcash_card.journal import Journal
     from chipcash_card.suites import Signer
 
+FORMAT = 1
+"""Number of the format of what is stored, that is of all these keys and what is under them: Applet._admit."""
 # Keys of the journal. The last five begin with these, so that the journal's index, which is in memory,
 # answers what would otherwise have to be read and parsed in the tap.
+KEY_VERSION = b"V"  # FORMAT, and the highest rollback counter of the firmware that ran, 4 bytes
 KEY_STATE = b"S"
 KEY_PRIVATE = b"K"
 KEY_ANCHORS = b"A"
@@ -438,10 +441,15 @@ class Purse:
 
     # Proving ----------------------------------------------------------------------------------
 
-    def prove(self, challenge: bytes, fresh: bytes) -> bytes:
-        """INTERNAL AUTHENTICATE: genuine proof over challenge (16 bytes) and fresh (32), encoded."""
+    def prove(self, challenge: bytes, fresh: bytes, build: bytes) -> bytes:
+        """INTERNAL AUTHENTICATE: genuine proof over challenge (16 bytes) and fresh (32), encoded. build: as
+        card info tells it."""
         proof = o.GenuineProof(
-            header=self.header, nonce=challenge, digest=fresh, subject=self._signer.public
+            header=self.header,
+            nonce=challenge,
+            digest=fresh,
+            subject=self._signer.public,
+            build=build,
         )
         return proof.signed(self._signer.sign(proof.message())).encode()
 

@@ -28,7 +28,7 @@ _SECRET = (
     c.INS_GENERATE_KEY_PAIR,
     c.INS_STORE_DATA,
 )
-_ANY_LIFE = (c.INS_SELECT, c.INS_GET_RESPONSE, c.INS_GET_DATA)
+_ANY_LIFE = (c.INS_SELECT, c.INS_GET_RESPONSE, c.INS_GET_DATA, c.INS_UPDATE_FIRMWARE)
 _NEVER_SEALED = (
     c.INS_SELECT,
     c.INS_GET_RESPONSE,
@@ -137,7 +137,7 @@ class Session:
     def _command(self, scope: _Scope, cla: int, ins: int, p1p2: int, data: bytes) -> bytes:
         if ins not in c.INSTRUCTIONS:
             raise Refused(c.SW_INS)
-        if (cla == c.CLA_PROPRIETARY) != (ins == c.INS_PAY):
+        if (cla == c.CLA_PROPRIETARY) != (ins in c.PROPRIETARY):
             raise Refused(c.SW_CLA)
         if ins == c.INS_SELECT:
             return self._select(p1p2, data)
@@ -155,6 +155,9 @@ class Session:
             raise Refused(c.SW_CONDITIONS)
         if ins == c.INS_GET_DATA:
             return self._get_data(scope, p1p2 >> 8, p1p2 & 0xFF)
+        if ins == c.INS_UPDATE_FIRMWARE:
+            self._update(scope, p1p2, data)
+            return b""
         if ins == c.INS_GENERATE_KEY_PAIR:
             return applet.generate(p1p2)
         if ins == c.INS_STORE_DATA:
@@ -185,7 +188,7 @@ class Session:
             _expect(p1p2, 0)
             if len(data) != 16:
                 raise Refused(c.SW_DATA)
-            return purse.prove(data, applet.random(32)) + purse.certificate
+            return applet.prove(data)
         _expect(p1p2, c.PIN_REFERENCE)
         if ins == c.INS_VERIFY:
             if data:
@@ -206,6 +209,25 @@ class Session:
             scope.verified = False
             pin.unblock(puk, new)
         return b""
+
+    def _update(self, scope: _Scope, p1p2: int, data: bytes) -> None:
+        """UPDATE FIRMWARE: one of its steps. The others are for the scope that began."""
+        step = p1p2 >> 8
+        if p1p2 & 0xFF or step > c.UPDATE_FINISH:
+            raise Refused(c.SW_P1P2)
+        applet = self._applet
+        try:
+            updates = applet.updates
+            if step == c.UPDATE_BODY:
+                updates.body(scope, data)
+            elif step == c.UPDATE_FINISH:
+                updates.finish(scope)
+            elif scope.verified or (applet.pin is None and not self.over_air):
+                updates.begin(scope, data)
+            else:
+                raise Refused(c.SW_SECURITY)
+        except MemoryError:
+            raise Refused(c.SW_MEMORY)  # which is no reason for the purse to stop
 
     def _open_channel(self, host_key: bytes) -> bytes:
         """GENERAL AUTHENTICATE: a new secure channel in place of the one before."""

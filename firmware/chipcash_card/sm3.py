@@ -11,7 +11,7 @@ from binascii import unhexlify
 
 from chipcash_wire.compat import micropython, ptr8, ptr32, uint
 
-_IV = unhexlify(b"7380166f4914b2b9172442d7da8a0600a96f30bc163138aae38dee4db0fb0e4e")
+IV = unhexlify(b"7380166f4914b2b9172442d7da8a0600a96f30bc163138aae38dee4db0fb0e4e")
 
 
 def _constants() -> "array[int]":
@@ -99,16 +99,26 @@ def _rounds(words_, state_, constants_):  # type: ignore[no-untyped-def]
     V[7] = (uint(V[7]) ^ h) & M
 
 
+def blocks(words, state, data, at: int, end: int) -> None:  # type: ignore[no-untyped-def]
+    """Take the blocks of data from at to end into the state; words: an array of 68."""
+    for offset in range(at, end, 64):
+        _load(words, data, offset)
+        _rounds(words, state, _T)
+
+
+def padding(n: int) -> bytes:
+    """What stands behind a message of n bytes."""
+    return b"\x80" + bytes((55 - n) % 64) + (n * 8).to_bytes(8, "big")
+
+
 def sm3(data: bytes) -> bytes:
     """The SM3 hash of data, 32 bytes."""
     n = len(data)
     whole = n - n % 64
     # Only the end is copied: a card may have no room for a long message twice.
-    end = bytes(data[whole:]) + b"\x80" + bytes((55 - n) % 64) + (n * 8).to_bytes(8, "big")
+    end = bytes(data[whole:]) + padding(n)
     words = array("I", bytes(4 * 68))
-    state = array("I", struct.unpack(">8I", _IV))
-    for part, size in (data, whole), (end, len(end)):
-        for offset in range(0, size, 64):
-            _load(words, part, offset)
-            _rounds(words, state, _T)
+    state = array("I", struct.unpack(">8I", IV))
+    blocks(words, state, data, 0, whole)
+    blocks(words, state, end, 0, len(end))
     return struct.pack(">8I", *state)

@@ -285,10 +285,25 @@ class Card:
         """STORE DATA: make a keyed card a card of a network. Contact only, once."""
         self._send(c.INS_STORE_DATA, 0x80, 0, personalisation.encode())
 
+    def begin_update(self, head: o.Firmware) -> None:
+        """UPDATE FIRMWARE, begin: in a PIN session, if the card has a PIN (see chipcash.firmware)."""
+        self._update(c.UPDATE_BEGIN, head.encode())
+
+    def update_body(self, offset: int, part: bytes) -> None:
+        """UPDATE FIRMWARE, body: the bytes of it that begin at offset."""
+        self._update(c.UPDATE_BODY, offset.to_bytes(4, "big") + part)
+
+    def finish_update(self) -> None:
+        """UPDATE FIRMWARE, finish: from the next power on the card runs the new firmware."""
+        self._update(c.UPDATE_FINISH, b"")
+
     # Below the commands -------------------------------------------------------------------------
 
     def _get(self, what: int, index: int = 0) -> bytes:
         return self._send(c.INS_GET_DATA, what, index, reply=True)
+
+    def _update(self, step: int, data: bytes) -> None:
+        self._send(c.INS_UPDATE_FIRMWARE, step, 0, data, cla=c.CLA_PROPRIETARY)
 
     def _list(self, what: int, most: int) -> Iterator[bytes]:
         for index in range(most):

@@ -413,6 +413,24 @@ class PrivateKey:
         """A signature over message, 64 bytes."""
         return self.suite.sign(self._key, message)
 
+    def sign_again(self, message: bytes) -> bytes:
+        """A signature over message that is the same each time (RFC 6979 section 3.2; for SM2 the same
+        construction with SM3), for what has to be reproducible.
+
+        By the card's own arithmetic, whose time depends on the key: not for who answers strangers.
+        """
+        from chipcash_card import suites
+
+        suite = suites.suite(self.suite.id)
+        point = suite.point(self._private)
+        e = int.from_bytes(suite.hash(suite.prefix(point) + message), "big")
+        k = suites.nonce(suite, self._private, (e % suite.curve.n).to_bytes(32, "big"))
+        secret = suite.secret(self._private)
+        signature = suite.finish(secret, suite.coupon(secret, k), e)
+        if signature is None:
+            raise CryptoError("This message has no signature under this key.")  # below 2^-250
+        return signature
+
     def agree(self, public: bytes) -> bytes:
         """The secret shared with who holds the private key of public: an x-coordinate, 32 bytes (ECDH).
 

@@ -111,6 +111,9 @@ _FIELDS: "dict[str, tuple[int, int, Any]]" = {
     "pending": (0x9F2C, _UINT, 63),
     "room": (0x9F2D, _UINT, 8),
     "key_place": (0x9F2F, _UINT, 8),
+    "target": (0x9F30, _BYTES, (1, 32)),
+    "rollback": (0x9F31, _UINT, 32),
+    "size": (0x9F32, _UINT, 32),
 }
 """Name: (tag, kind, size). A name means the same in every object that has it."""
 
@@ -583,15 +586,17 @@ class RiskParameters(Object):
 class GenuineProof(Object):
     """The card's answer to a challenge (nonce): made by the holder of the certified key (subject).
 
-    digest: 32 fresh bytes of the card, so that nobody else chooses all that is signed.
+    digest: 32 fresh bytes of the card, so that nobody else chooses all that is signed; build: the firmware
+    that made it, by its own word.
     """
 
     TAG = 0xEB
-    FIELDS = ("header", "nonce", "digest", "subject", "signature")
+    FIELDS = ("header", "nonce", "digest", "subject", "build", "signature")
     header: bytes
     nonce: bytes
     digest: bytes
     subject: bytes
+    build: bytes
     signature: bytes | None = None
 
 

@@ -143,6 +143,9 @@ from chipcash_wire.card_objects import (
 from chipcash_wire.card_objects import (
     suite_of as suite_of,
 )
+from chipcash_wire.firmware import (
+    Firmware as Firmware,
+)
 from chipcash_wire.receipts import (
     Outcome as Outcome,
 )

@@ -9,6 +9,7 @@ NAMES = {
     c.INS_RESET_RETRY_COUNTER: "RESET RETRY COUNTER",
     c.INS_GENERATE_KEY_PAIR: "GENERATE ASYMMETRIC KEY PAIR",
     c.INS_PAY: "PAY",
+    c.INS_UPDATE_FIRMWARE: "UPDATE FIRMWARE",
     c.INS_GENERAL_AUTHENTICATE: "GENERAL AUTHENTICATE",
     c.INS_INTERNAL_AUTHENTICATE: "INTERNAL AUTHENTICATE",
     c.INS_SELECT: "SELECT",
@@ -24,6 +25,10 @@ STATUS = {
     c.SW_OK: ("ok", "done"),
     c.SW_MORE: ("more data", "GET RESPONSE fetches the rest; the last byte says how much"),
     c.SW_PIN_WRONG: ("wrong PIN", "the last digit says how many tries are left"),
+    c.SW_MEMORY: (
+        "memory failure",
+        "the card's files cannot be written; its money lies elsewhere and is safe",
+    ),
     c.SW_LENGTH: ("wrong length", "the command's length fields do not fit"),
     c.SW_CHANNEL: ("logical channel not supported", "use the basic channel"),
     c.SW_SECURE_MESSAGING: ("secure messaging not supported", "send the command in clear"),
@@ -39,6 +44,7 @@ STATUS = {
         "what arrived is not what was sent; nothing of it was carried out: begin again with SELECT",
     ),
     c.SW_DATA: ("wrong data", "the data field is not a canonical object of the kind expected"),
+    c.SW_NOT_SUPPORTED: ("function not supported", "this card takes no firmware updates"),
     c.SW_NOT_FOUND: ("application not found", "this is no chipcash card"),
     c.SW_RECORD_NOT_FOUND: ("nothing at this index", "the list ends before it"),
     c.SW_NO_SPACE: (

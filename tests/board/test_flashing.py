@@ -20,6 +20,7 @@ from chipcash.boards import board_named, flashing
 from chipcash.boards.flashing import FlashError, Image, RuntimeWanted, opened
 from chipcash.cli import root
 from chipcash.errors import NoReaderError, TransportError
+from chipcash_board import install
 from chipcash_board.flash import BLOCK
 from chipcash_sim import runtime
 from firmware import build
@@ -219,6 +220,15 @@ def test_what_does_not_fit_is_refused(pico: PicoBoard, images: list[Path], tmp_p
         with pytest.raises(FlashError, match=r"files that are not chipcash's: boot.py, blink.py"):
             prompt.refuse(theirs, BOARD, made)
     assert pico.flash.read_bytes() == content
+
+
+def test_what_pairing_left_is_nobody_elses(pico: PicoBoard, images: list[Path]) -> None:
+    flashed(pico, images[0])
+    with pico.on() as line, opened(line, 10) as prompt:
+        for name in (install.BONDS, install.BONDS + ".new"):
+            prompt._transport.fs_writefile("/" + name, b"x")
+        assert prompt.installed().foreign == []
+    assert pico.start() == says("1.0") and money(pico) == MONEY
 
 
 def test_an_esp32_needs_its_partition(pico: PicoBoard, images: list[Path]) -> None:

@@ -149,6 +149,7 @@ class World:
             nonce=nonce,
             digest=self.fresh(32),
             subject=self.public(name),
+            build=b"x",
         )
         return proof.signed(self.key(name).sign(proof.message()))
 

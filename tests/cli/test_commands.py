@@ -17,6 +17,7 @@ from chipcash.center.registration import Center
 from chipcash.center.service import Service
 from chipcash.cli import root
 from chipcash.home import Home, init
+from chipcash_sim import runtime
 from tests.cli.conftest import PIN
 from tests.cli.test_docs_cli import commands
 
@@ -167,7 +168,10 @@ def test_card_money(shell: Shell) -> None:
 def test_card_of_another_network_is_found_out(shell: Shell) -> None:
     shell.money()
     assert shell.json("card", "check")["genuine"]
-    assert shell.run("card", "check").stdout.startswith("Genuine: ")
+    done = shell.run("card", "check").stdout
+    assert (
+        done.startswith("Genuine: ") and f"firmware:    {runtime.build()} cpython, it says" in done
+    )
     other = init(shell.folder / "other", "p256", b"TEST")
     told = shell.json("card", "check", "--network", str(other.network_file), code=11)
     assert told["error"] == "CardForged" and "forged" in told["hint"]

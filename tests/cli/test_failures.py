@@ -17,6 +17,7 @@ import pytest
 from click.testing import CliRunner
 
 from chipcash.cli import root
+from chipcash_sim import runtime
 from tests.cli.conftest import CHIPCASH, PIN, Cli, Server
 
 
@@ -324,7 +325,7 @@ def test_cards_behind_a_private_pcscd(cli: Cli, server: Server) -> None:
     assert "chipcash 1" in done.stdout and "Yes" in done.stdout
     inner = [*CHIPCASH, "card", "info", "pcsc:", "--json"]
     done = cli.run("sim", "exec", "--card", "a.img", "--", *inner)
-    assert '"build": "chipcash 0.1.0 micropython"' in done.stdout
+    assert f'"build": "{runtime.build()} micropython"' in done.stdout
     cli.run("sim", "exec", "--card", "a.img", "--", "sh", "-c", "exit 7", code=7)
     cli.run("sim", "exec", "--card", "a.img", "--", "no-such-program", code=127)
     done = cli.run("sim", "exec", "--card", "a.img", "--json", "--", "echo", "said")

@@ -13,6 +13,7 @@ import os
 import sys
 
 from network import DAY, NOW, PIN, PUK, SCRATCH, Network
+from updates import body, head, install_old, running
 
 from chipcash_card import busy, session
 from chipcash_card.applet import COUPONS, Applet
@@ -81,7 +82,12 @@ class Measured:
         self.instructions = set()
         path = SCRATCH + "/heap.img"
         open(path, "wb").close()
-        self.applet = Applet(Flash(path), self.random)
+        self.publisher = net.key()
+        root = SCRATCH + "/files/"
+        os.mkdir(root[:-1])
+        install_old(root)
+        firmware = running(net, self.publisher, root)
+        self.applet = Applet(Flash(path), self.random, firmware=firmware)
         self.session = self.applet.session()
         self.channel = None
         busy.attend(self.gauge.look)
@@ -252,6 +258,21 @@ def seal(card):
     card.put("PUT DATA, signed time", net.time(NOW + DAY))
 
 
+def update(card):
+    """An update of the firmware, its body in parts as the host sends them; the first step imports what it
+    needs."""
+    whole = body((("a/b", bytes(1000)),))
+    firmware = head(card.net, card.publisher, whole)
+    name = "UPDATE FIRMWARE, "
+    ins = c.INS_UPDATE_FIRMWARE
+    card.send(name + "begin", ins, c.UPDATE_BEGIN, 0, firmware, c.CLA_PROPRIETARY)
+    size = 512
+    for at in range(0, len(whole), size):
+        part = at.to_bytes(4, "big") + whole[at : at + size]
+        card.send(name + "body", ins, c.UPDATE_BODY, 0, part, c.CLA_PROPRIETARY)
+    card.send(name + "finish", ins, c.UPDATE_FINISH, 0, cla=c.CLA_PROPRIETARY)
+
+
 def measure(suite_id):
     """Name of each command to the bytes of its peak; all instructions that a card has."""
     card = Measured(Network(suite_id))
@@ -263,6 +284,7 @@ def measure(suite_id):
         receive(card)
         renew(card)
         seal(card)
+        update(card)
     finally:
         busy.attend(None)
     missing = [ins for ins in c.INSTRUCTIONS if ins not in card.instructions]

@@ -148,6 +148,7 @@ class TestCard:
         open(self.path, "wb").close()
         self.flash = None
         self.contactless = False
+        self.firmware = None
         self.public = b""
         self.boot()
 
@@ -157,7 +158,7 @@ class TestCard:
         if self.flash is not None:
             self.flash.close()
         self.flash = FileFlash(self.path, cut, half, BANK)
-        self.applet = Applet(self.flash, os.urandom, None, self.keys)
+        self.applet = Applet(self.flash, os.urandom, None, self.keys, firmware=self.firmware)
         self.session = self.applet.session()
 
     def send(self, ins, p1=0, p2=0, data=b"", cla=c.CLA_ISO, le=65536, extended=True):

@@ -4,6 +4,7 @@
 import os
 from binascii import hexlify, unhexlify
 
+from chipcash_card.hashing import hasher
 from chipcash_card.suites import BY_NAME, Signer, generate_private, hmac, nonce, suite
 from chipcash_wire import card_objects as o
 from chipcash_wire.compat import equal
@@ -82,6 +83,18 @@ def test_sm3_examples():  # GB/T 32905-2016 A.1, A.2
         (b"abcd" * 16, b"debe9ff92275b8a138604889c18e5a4d6fdb70e5387e5765293dcba39c0c5732"),
     ):
         assert hexlify(GM.hash(data)) == digest
+
+
+def test_hashes_of_what_comes_in_parts():
+    data = bytes(range(256)) * 2
+    for each in (GM, P256):
+        for parts in ((0,), (1, 62, 1, 64), (63, 2, 128, 7), (64, 64), (200, 0, 1, 311), (512,)):
+            found = hasher(each.id)
+            at = 0
+            for n in parts:
+                found.update(memoryview(data)[at : at + n])
+                at += n
+            assert found.digest() == each.hash(data[:at]), parts
 
 
 def test_sm3_of_every_length_around_its_blocks():

@@ -445,7 +445,11 @@ def _cards(x: Ledger) -> None:
     proof = net.sign(
         "kiosk",
         o.GenuineProof(
-            header=net.header, nonce=bytes(16), digest=bytes(32), subject=net.public("kiosk")
+            header=net.header,
+            nonce=bytes(16),
+            digest=bytes(32),
+            subject=net.public("kiosk"),
+            build=b"x",
         ),
     )
     x.refused("a proof to no challenge", path, proof, "challenge")

@@ -501,6 +501,19 @@ def _personalisation(net: Network, tree: Node) -> Spoilt:
     yield "field inside is bad", "risk parameters without signature", tree.put(at, unsigned)
 
 
+def _firmware(net: Network, tree: Node) -> Spoilt:
+    for detail, build in (
+        ("no build id", b"1.2.3"),
+        ("no version", b"+0123456789ab"),
+        ("no plus", b"1.2.3-0123456789ab"),
+        ("capitals", b"1.2.3+0123456789AB"),
+        ("a letter that is no digit", b"1.2.3+0123456789ag"),
+        ("a path", b"1.2.3+../../main.py"),
+        ("a digit too few", b"1.2.3+0123456789a"),
+    ):
+        yield "build is not version and build id", detail, tree.set("build", build)
+
+
 _RULES = {
     "coin": _zero_amount,
     "pay request": _zero_amount,
@@ -519,6 +532,7 @@ _RULES = {
     "personalisation": _personalisation,
     "move": _move,
     "log entry": _log_entry,
+    "firmware": _firmware,
 }
 
 

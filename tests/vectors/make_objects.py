@@ -28,6 +28,7 @@ KINDS: dict[str, type[o.Object]] = {
     "void": o.Void,
     "genuine proof": o.GenuineProof,
     "channel proof": o.ChannelProof,
+    "firmware": o.Firmware,
     "evidence": o.Evidence,
     "payment": o.Payment,
     "pay request": o.PayRequest,
@@ -134,6 +135,13 @@ def _signed(net: Network) -> Iterator[tuple[str, str, Any]]:
     yield "merchant", "usual", net.void(net.first_payment.claim, "merchant")
     yield "card", "usual", net.proof("challenge")
     yield "card", "usual", net.channel_proof()
+    yield "publisher", "usual", net.firmware()
+    yield "publisher", "least numbers", net.firmware(
+        target=b"x", build=b"0+000000000000", rollback=0, size=0, digest=net.suite.hash(b"")
+    )  # fmt: skip
+    yield "publisher", "largest numbers", net.firmware(
+        target=b"x" * 32, build=b"x" * 19 + b"+ffffffffffff", rollback=U32, size=U32
+    )  # fmt: skip
 
 
 def _unsigned(net: Network) -> Iterator[tuple[str, o.Object]]:
@@ -177,7 +185,7 @@ def _unsigned(net: Network) -> Iterator[tuple[str, o.Object]]:
         "pin_tries": 3,
         "spent": 26_200,
         "payments": 2,
-        "build": b"test 1",
+        "build": b"1.2.3+0123456789ab",
     }
     yield "usual", o.CardInfo(**info)
     yield "with the balance", o.CardInfo(**info, balance=3_800)

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from chipcash_card import suites
 from chipcash_wire import objects as o
+from chipcash_wire.firmware import NO_NETWORK
 
 NETWORK = b"TEST"
 T0 = 1_800_000_000
@@ -22,7 +23,8 @@ DAY = 86400
 YEAR = 365 * DAY
 WINDOW = 7 * DAY
 GRACE = DAY
-NAMES = ("certification", "issuer", "center", "bank", "card", "merchant", "kiosk", "stranger")
+NAMES = ("certification", "issuer", "center", "bank", "card", "merchant", "kiosk", "stranger",
+         "publisher")  # fmt: skip
 
 _Object = TypeVar("_Object", bound=o.Object)
 
@@ -286,8 +288,21 @@ class Network:
             "nonce": nonce(name),
             "digest": derived("digest", name),
             "subject": self.public("card"),
+            "build": b"1.2.3+0123456789ab",
         }
         return self._signed(o.GenuineProof, "card", values)
+
+    def firmware(self, **changes: Any) -> o.Firmware:
+        """The head of a firmware update whose body is 100,000 zero bytes."""
+        values = {
+            "header": o.make_header(NO_NETWORK, self.suite.id),
+            "target": b"pico2w-ic-card",
+            "build": b"1.2.3+0123456789ab",
+            "rollback": 7,
+            "size": 100_000,
+            "digest": self.suite.hash(bytes(100_000)),
+        }
+        return self._signed(o.Firmware, "publisher", {**values, **changes})
 
     def channel_proof(self, name: str = "channel") -> o.ChannelProof:
         """The card's proof in an agreement whose ephemeral keys are those of `host NAME` and `card NAME`."""

@@ -111,6 +111,9 @@ def _obey(draw: st.DrawFn, cls: type[o.Object], values: dict[str, Any]) -> None:
                 o.Title(**{**title.__dict__, "lo": item.lo, "hi": item.hi, "amount": item.hi})
             )
         values["titles"] = tuple(titles)
+    elif cls is o.Firmware:
+        digits = draw(st.text("0123456789abcdef", min_size=12, max_size=12))
+        values["build"] = values["build"][:19] + b"+" + digits.encode()
     elif cls is o.Reclaim:
         if values["claims"]:
             values["title_id"] = None

@@ -2,9 +2,9 @@
 """The firmware onto a board: over its MicroPython prompt, with mpremote's transport.
 
 An image goes into a folder of its own, /chipcash-BUILD, each file compared on the board by its SHA-256. Only
-then is /main.py replaced, by a rename, which littlefs does whole or not at all: it names the folder that the
-board starts from. So whatever breaks off leaves the firmware that was there, or on a new board none. BUILD
-are the first digits of the SHA-256 of the image's manifest.json.
+then is /main.py replaced, by a rename: it names the folder that the board starts from
+(chipcash_board.install). So whatever breaks off leaves the firmware that was there, or on a new board none.
+BUILD is chipcash.firmware.build_id().
 
 On an RP2 the journal lies in the last blocks of the flash that MicroPython keeps for files: all files are
 written through chipcash_board.flash.Files, which keeps off them. A board with files of others may have some
@@ -32,9 +32,11 @@ from pathlib import Path
 from typing import Any
 
 from chipcash.boards.model import Board
+from chipcash.crypto import PrivateKey
 from chipcash.errors import ChipcashError, NoReaderError, TransportError
+from chipcash.firmware import MANIFEST, build_id
 from chipcash.transports.serial import failures, open_device
-from chipcash_board import flash
+from chipcash_board import flash, install, update
 
 PARTITION_KB = 96
 """Of the partition on an ESP32: the journal's banks, scratch_flash(), and some to spare."""
@@ -45,15 +47,8 @@ _ARCHITECTURES = "- x86 x64 armv6 armv6m armv7m armv7em armv7emsp armv7emdp xten
 """As mpy-cross calls them, by MicroPython's number in sys.implementation._mpy."""
 _MPY = 6, 3
 """Version of .mpy files with native code; a MicroPython takes one only."""
-_MAIN = "/main.py"
-_NEW = "/main.new"
-_MANIFEST = "manifest.json"
-_SELECTOR = """# chipcash {build}
-import sys
-
-sys.path.insert(0, "/chipcash-{build}")
-import main
-"""
+_MAIN = "/" + install.MAIN
+_NEW = "/" + install.NEW
 
 
 class FlashError(ChipcashError):
@@ -80,7 +75,7 @@ class Image:
     def load(cls, folder: Path) -> Image:
         """The image in a folder, as `make firmware` leaves it. Raises FlashError if it is not whole."""
         try:
-            written = (folder / _MANIFEST).read_bytes()
+            written = (folder / MANIFEST).read_bytes()
             manifest = json.loads(written)
             files = {
                 each["path"]: (folder / each["path"]).read_bytes() for each in manifest["files"]
@@ -98,7 +93,7 @@ class Image:
                 f"The image in {folder} is damaged: {', '.join(damaged)}.",
                 hint="Build it again with: make firmware",
             )
-        return cls(_sum(written)[:12], manifest, {**files, _MANIFEST: written})
+        return cls(build_id(written), manifest, {**files, MANIFEST: written})
 
 
 @dataclass(frozen=True)
@@ -170,8 +165,10 @@ def find_port() -> str:
     )
 
 
-def build_image(board: Board, form: str, folder: Path) -> Image:
-    """Build the firmware for a board and a form of card into a folder. Raises FlashError."""
+def build_image(board: Board, form: str, folder: Path, key: Path | None = None) -> Image:
+    """Build the firmware for a board and a form of card into a folder; key: its publisher's key file, without
+    which it takes no updates. Raises FlashError, CryptoError."""
+    publisher = None if key is None else PrivateKey.load(key)
     script = Path(__file__).parents[3] / "firmware" / "build.py"
     spec = importlib.util.spec_from_file_location("chipcash_firmware_build", script)
     if not script.is_file() or spec is None or spec.loader is None:
@@ -183,7 +180,7 @@ def build_image(board: Board, form: str, folder: Path) -> Image:
     spec.loader.exec_module(build)
     config = importlib.import_module(f"chipcash_boards.{board.id}")
     try:
-        build.build(board.id, inspect.getsource(config), form, folder)
+        build.build(board.id, inspect.getsource(config), form, folder, publisher=publisher)
     except build.runtime.RuntimeMissing as error:
         raise FlashError(f"The firmware cannot be compiled: {error}.") from None
     except subprocess.CalledProcessError as error:
@@ -209,7 +206,9 @@ class Prompt:
             )
             build = self._build()
             manifest, damaged = ({}, []) if build is None else self._check(build)
-            ours = {_NEW[1:], *([] if build is None else [_MAIN[1:]])}
+            ours = {install.NEW, install.BONDS, install.BONDS + ".new"}
+            if build is not None:
+                ours.add(install.MAIN)
             names = [each.name for each in self._transport.fs_listdir("/")]
         architectures = dict(enumerate(_ARCHITECTURES.split()))
         return Installed(
@@ -221,7 +220,7 @@ class Prompt:
             build,
             manifest,
             damaged,
-            [name for name in names if name not in ours and not name.startswith("chipcash-")],
+            [name for name in names if name not in ours and not name.startswith(install.FOLDER)],
         )
 
     def refuse(self, found: Installed, board: Board, image: Image) -> None:
@@ -271,7 +270,7 @@ class Prompt:
         Raises FlashError, whose message says what the board has then."""
         before: str | None = None
         state = "It has what it had before."
-        folder = f"/chipcash-{image.build}"
+        folder = f"/{install.FOLDER}{image.build}"
         try:
             with self._told("The firmware could not be put onto the board"):
                 before = self._build()
@@ -287,7 +286,7 @@ class Prompt:
                     written = self._write(f"{folder}/{path}", data)
                     progress(path, number, len(image.files), written)
                 if before != image.build:
-                    self._write(_NEW, _SELECTOR.format(build=image.build).encode())
+                    self._write(_NEW, install.SELECTOR.format(build=image.build).encode())
                     state = "It has the new firmware or what it had before: chipcash board info"
                     self._transport.exec(f"os.rename({_NEW!r}, {_MAIN!r})")
                     state = f"But it has the new firmware, build {image.build}."
@@ -325,14 +324,14 @@ class Prompt:
         """The build that the board starts, None if that is none of chipcash."""
         text = self._read(_MAIN).decode("utf-8", "replace")
         match = re.match(r"# chipcash ([0-9a-f]{12})\n", text)
-        return match[1] if match and text == _SELECTOR.format(build=match[1]) else None
+        return match[1] if match and text == install.SELECTOR.format(build=match[1]) else None
 
     def _check(self, build: str) -> tuple[dict[str, Any], list[str]]:
         """Manifest of a build on the board, empty if that is damaged; paths that are missing or damaged."""
-        folder = f"/chipcash-{build}"
-        written = self._read(f"{folder}/{_MANIFEST}")
-        if _sum(written)[:12] != build:
-            return {}, [_MANIFEST]
+        folder = f"/{install.FOLDER}{build}"
+        written = self._read(f"{folder}/{MANIFEST}")
+        if build_id(written) != build:
+            return {}, [MANIFEST]
         manifest = json.loads(written)
         damaged = [
             each["path"]
@@ -363,18 +362,20 @@ class Prompt:
         return True
 
     def _remove_folders_but(self, *builds: str | None) -> None:
-        keep = [f"chipcash-{build}" for build in builds]
+        keep = [install.FOLDER + str(build) for build in builds]
         self._transport.exec(
             _REMOVE + "for name in os.listdir('/'):\n"
-            f"    if name.startswith('chipcash-') and name not in {keep}:\n"
-            "        _remove('/' + name)\n"
+            f"    if name.startswith({install.FOLDER!r}) and name not in {keep}:\n"
+            "        remove('/' + name)\n"
         )
 
     def _keep_off_the_journal(self) -> None:
         """On an RP2 mount the board's files anew, so that writing them leaves the journal alone."""
-        constants = ("BLOCK", "BANK", "SCRATCH", "_BAD_BLOCK", "_COUNT", "_ERASE")
+        constants = ("BLOCK", "BANK", "SCRATCH", "_PAGE", "_BAD_BLOCK", "_COUNT", "_ERASE")
         source = "".join(f"{name} = {getattr(flash, name)}\n" for name in constants)
-        self._transport.exec(source + inspect.getsource(flash.Files) + _MOUNT)
+        for part in (flash.Files, flash.mount_files):
+            source += inspect.getsource(part)
+        self._transport.exec(source + _MOUNT)
 
     def _has_partition(self) -> bool:
         with self._told("The board could not be read"):
@@ -405,15 +406,7 @@ class Prompt:
         raise FlashError(f"{what}: {reason}", hint=hint, port=self.port)
 
 
-_REMOVE = """
-def _remove(path):
-    if os.stat(path)[0] & 0x4000:
-        for name in os.listdir(path):
-            _remove(path + "/" + name)
-        os.rmdir(path)
-    else:
-        os.remove(path)
-"""
+_REMOVE = inspect.getsource(update.remove)
 
 _MOUNT = """
 try:
@@ -421,13 +414,9 @@ try:
 except ImportError:
     rp2 = None
 if rp2:
-    import gc, vfs
+    import gc
     gc.collect()
-    _files = Files(rp2.Flash())
-    _system = vfs.VfsLfs2(_files, progsize=256)
-    vfs.umount("/")
-    vfs.mount(_system, "/")
-    os.chdir("/")
+    _files = mount_files(rp2.Flash())
 """
 
 _WIPE = f"""
@@ -438,6 +427,7 @@ def _erase(device, first):
         device.ioctl(_ERASE, block)
 if rp2:
     _erase(rp2.Flash(), rp2.Flash().ioctl(_COUNT, 0) - 2 * BANK // BLOCK)
+    import vfs
     vfs.umount("/")
     vfs.VfsLfs2.mkfs(_files, progsize=256)
     vfs.mount(vfs.VfsLfs2(_files, progsize=256), "/")
@@ -446,7 +436,7 @@ if sys.platform == "esp32":
     for device in Partition.find(Partition.TYPE_DATA, label={flash.LABEL!r}):
         _erase(device, 0)
 for name in os.listdir("/"):
-    _remove("/" + name)
+    remove("/" + name)
 """
 
 

@@ -210,6 +210,27 @@ def progress(text: str) -> Iterator[None]:
 
 
 @contextmanager
+def progress_bar(text: str) -> Iterator[Callable[[int, int], None]]:
+    """How much of something long is done, on stderr if that is a terminal: a function to call with how much,
+    of how much."""
+    if not sys.stderr.isatty():
+        yield lambda done, size: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(text)
+        yield lambda done, size: bar.update(task, completed=done, total=size)
+
+
+@contextmanager
 def until_ended() -> Iterator[None]:
     """For what runs on until Ctrl-C, or until a service manager ends it: that is how it ends, no failure."""
     numbers = (signal.SIGINT, signal.SIGTERM)

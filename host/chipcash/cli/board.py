@@ -108,6 +108,11 @@ def show_board(board_id: str, form_name: str | None) -> Report:
 )
 @click.option("--image", type=_FOLDER, help="A folder that `make firmware` made. Else it is built.")
 @click.option(
+    "--key",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="The key file of who will sign the card's updates, where it is built. Without, it takes none.",
+)
+@click.option(
     "--personalise",
     is_flag=True,
     help="Make the new card one of the network in --home, as `chipcash card personalise` does, over the same "
@@ -121,6 +126,7 @@ def flash(
     board_id: str,
     form_name: str | None,
     image: Path | None,
+    key: Path | None,
     personalise: bool,
     directory: Path | None,
     url: str,
@@ -154,7 +160,7 @@ def flash(
             made = flashing.Image.load(image)
         else:
             with progress(f"Building the firmware for {board.name}, {form}"):
-                made = flashing.build_image(board, form, Path(scratch))
+                made = flashing.build_image(board, form, Path(scratch, "image"), key)
     has = made.manifest["board"], made.manifest["form"]
     if has != (board.id, form) and (form_name is not None or has[0] != board.id):
         raise click.UsageError(f"{image} is an image for {has[0]}, {has[1]}.")

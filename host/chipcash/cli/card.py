@@ -26,6 +26,7 @@ from chipcash.cli.base import (
     pin_hint,
     pin_option,
     progress,
+    progress_bar,
     table,
     wait_option,
     when,
@@ -172,19 +173,61 @@ def log(path: str, network_file: Path | None, wait: float) -> Report:
 @network_option
 @wait_option
 def check(path: str, network_file: Path, wait: float) -> Report:
-    """Have a card prove that it is a certified card of this network."""
+    """Have a card prove that it is a certified card of this network, and tell by which firmware."""
     from chipcash.genuine import genuine
 
     trust = Trust.load(network_file)
     with card_at(path, wait) as card:
-        _, certificate = genuine(card, trust, secrets.token_bytes(16))
+        proof, certificate = genuine(card, trust, secrets.token_bytes(16))
+    build = proof.build.decode("ascii", "replace")
     expired = certificate.expiry <= system_clock()
     verdict = "Genuine: the card holds the key that this network certified."
     if expired:
         verdict += " But its certificate has expired, so no terminal takes it."
     return Report(
-        {"genuine": True, "expired": expired, **_certificate(certificate)},
-        [verdict, *table(_certificate_rows(certificate))],
+        {"genuine": True, "expired": expired, "build": build, **_certificate(certificate)},
+        [verdict, *table([*_certificate_rows(certificate), ("firmware", f"{build}, it says")])],
+    )
+
+
+@command.command("update")
+@click.argument(
+    "image", type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="IMAGE"
+)
+@card_path
+@pin_option
+@card_network_option
+@wait_option
+def update(
+    image: Path, path: str, with_pin: bool, network_file: Path | None, wait: float
+) -> Report:
+    """Give a card, over any of its links, the next version of its firmware.
+
+    IMAGE: a file that the publisher of the card's firmware signed (.ccf). The card checks it before it
+    changes anything, goes on with the firmware that it has, and starts the new one when power has been off
+    and on. Whatever breaks off leaves it as it was; its key and money are not touched. It wants its PIN, if
+    it has one.
+    """
+    from chipcash.firmware import Update
+
+    found = Update.load(image)
+    pin = ask_pin() if with_pin else None
+    with card_at(path, wait, pin, network=network_file) as card, pin_hint(with_pin):
+        before = card.info().build.decode("ascii", "replace")
+        with progress_bar(f"Updating the card to {found.build}") as told:
+            found.send(card, told)
+    data = {
+        "build": found.build,
+        "before": before,
+        "target": found.target,
+        "bytes": found.head.size,
+    }
+    return Report(
+        data,
+        [
+            f"The card has firmware {found.build} in place of {before}.",
+            "It starts it when its power has been off and on.",
+        ],
     )
 
 

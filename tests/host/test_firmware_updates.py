@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Update files on the host, and cards that take none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from chipcash.card import Card
+from chipcash.cli import root
+from chipcash.crypto import PrivateKey, verify
+from chipcash.firmware import MANIFEST, Update, UpdateError, build_id, make_update
+from chipcash.transports import open_path
+from tests.builders import SUITES, network
+from tests.cards import PIN, make_card
+
+FILES = {"main.py": b"x" * 700, MANIFEST: b"{}", "a/b.mpy": b""}
+
+
+@pytest.fixture(params=SUITES)
+def publisher(request: pytest.FixtureRequest) -> PrivateKey:
+    return PrivateKey.generate(request.param)
+
+
+def test_a_file_and_what_is_damaged(tmp_path: Path, publisher: PrivateKey) -> None:
+    path = tmp_path / "image.ccf"
+    data = make_update(FILES, "pico2w-ic-card", "1.0", 3, publisher)
+    path.write_bytes(data)
+    found = Update.load(path)
+    assert found.build == f"1.0+{build_id(b'{}')}" and found.target == "pico2w-ic-card"
+    head = found.head
+    assert verify(publisher.suite.id, publisher.public, head.message(), head.signature)
+    for bad in (data[:-1], data + b"x", data[:-1] + b"?"):
+        path.write_bytes(bad)
+        with pytest.raises(UpdateError, match="is damaged"):
+            Update.load(path)
+    for bad in (b"", b"hello", data[:90], b"\xe2" + data[1:]):
+        path.write_bytes(bad)
+        with pytest.raises(UpdateError, match="is no firmware update"):
+            Update.load(path)
+
+
+def test_an_emulated_card_takes_none(tmp_path: Path, publisher: PrivateKey) -> None:
+    net = network("p256")
+    make_card(tmp_path / "card.img", net)
+    path = tmp_path / "image.ccf"
+    path.write_bytes(make_update(FILES, "unix-card", "1.0", 3, publisher))
+    with open_path(f"sim:{tmp_path / 'card.img'}") as connection:
+        card = Card(connection)
+        card.select()
+        with pytest.raises(UpdateError, match="takes no updates: it is emulated"):
+            Update.load(path).send(card, lambda *_: None)
+    words = ["card", "update", str(path), f"sim:{tmp_path / 'card.img'}", "--pin"]
+    done = CliRunner().invoke(root, words, env={"CHIPCASH_PIN": PIN})
+    assert done.exit_code == 43 and "Its firmware is what it was." in done.stderr
+    path.write_bytes(b"hello")
+    done = CliRunner().invoke(root, words, env={"CHIPCASH_PIN": PIN})
+    assert done.exit_code == 43 and "is no firmware update" in done.stderr
