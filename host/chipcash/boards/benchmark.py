@@ -9,13 +9,14 @@ the journal's times are those of a journal of its own, in blocks of the flash in
 
 from __future__ import annotations
 
+import ast
 import inspect
 import json
 import subprocess
 import tempfile
 import time
 from base64 import b64encode
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -209,7 +210,8 @@ def on_board(prompt: Prompt, installed: Installed, told: Callable[[str], None]) 
     told("the firmware's modules")
     prompt.run(_PRELUDE.format(build=installed.build), _SILENCE_S)
     heap, free = ask("heap", "[gc.mem_free() + gc.mem_alloc(), gc.mem_free()]")
-    prompt.run(inspect.getsource(program), _SILENCE_S)
+    for definition in _definitions(inspect.getsource(program)):
+        prompt.run(definition, _SILENCE_S)
     passed = ask("self-test", "self_test(machine.unique_id())")
     values = {}
     for suite in SUITES:
@@ -245,6 +247,14 @@ def on_board(prompt: Prompt, installed: Installed, told: Callable[[str], None]) 
     return Result(passed, bits, mhz or None, figures)
 
 
+def _definitions(source: str) -> Iterator[str]:
+    """A module's statements one by one: a board's heap has no room to compile all of them at once."""
+    for node in ast.parse(source).body:
+        text = ast.get_source_segment(source, node)
+        assert text is not None
+        yield text
+
+
 _PRELUDE = """
 __name__ = "measure"
 import gc, json, machine, sys
@@ -252,12 +262,12 @@ from binascii import a2b_base64, unhexlify
 from io import BytesIO
 if "/chipcash-{build}" not in sys.path:
     sys.path.insert(0, "/chipcash-{build}")
+from chipcash_wire.compat import keep_heap_whole
+keep_heap_whole()
 import chipcash_board.start
 from chipcash_board.flash import scratch_flash
 from chipcash_card import applet, busy
-from chipcash_wire.compat import keep_heap_whole
 busy.attend(None)
-keep_heap_whole()
 def clock():
     found = machine.freq() if hasattr(machine, "freq") else 0
     return found if isinstance(found, int) else found[0]

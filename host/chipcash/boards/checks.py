@@ -18,7 +18,7 @@ HEAP_LEAST_KB = 152
 of a 32-bit board are smaller."""
 HEAP_WANTED_KB = 192
 """Heap that the card is tested with."""
-STORAGE_LEAST_KB = 320
+STORAGE_LEAST_KB = 384
 """Flash for files: twice 104 kB for the compiled code of card, links and drivers, since an image is written
 beside the one before it; 80 kB for the two banks of the journal; the rest for littlefs."""
 
