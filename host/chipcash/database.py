@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,9 @@ from typing import Any
 from chipcash.errors import ChipcashError
 
 __all__ = ["Database", "DatabaseError", "Row", "statements"]
+
+_WAIT_S = 30.0
+"""How long to wait for whoever else has the file."""
 
 Row = sqlite3.Row
 """A row: values by name or place; it unpacks."""
@@ -26,7 +30,7 @@ class DatabaseError(ChipcashError):
 
 def connect(path: str | Path) -> sqlite3.Connection:
     """A connection on which transactions begin where they are begun."""
-    return sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=30)
+    return sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=_WAIT_S)
 
 
 class Database:
@@ -63,7 +67,8 @@ class Database:
         try:
             if create and isinstance(schema, sqlite3.Connection) and self._is_empty():
                 schema.backup(self._db)
-            for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
+            self._enter_wal()
+            for pragma in ("synchronous = FULL", "foreign_keys = ON"):
                 self.execute(f"PRAGMA {pragma}")
             if create and not isinstance(schema, sqlite3.Connection) and self._is_empty():
                 with self.transaction():
@@ -86,6 +91,20 @@ class Database:
                 " damaged: restore its newest backup.",
                 path=str(path),
             )
+
+    def _enter_wal(self) -> None:
+        """Journal mode WAL. SQLite does not wait where others do the same at the same time."""
+        deadline = time.monotonic() + _WAIT_S
+        while True:
+            try:
+                self._db.execute("PRAGMA journal_mode = WAL")
+                return
+            except sqlite3.OperationalError as error:
+                if "locked" not in str(error) or time.monotonic() > deadline:
+                    raise self._failed(error) from error
+            except sqlite3.Error as error:
+                raise self._failed(error) from error
+            time.sleep(0.01)
 
     def _is_empty(self) -> bool:
         return not self.row("SELECT count(*) FROM sqlite_schema")[0]

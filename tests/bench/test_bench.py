@@ -18,6 +18,7 @@ _PATHS = ("tap.sim.inprocess", "tap.sim.micropython", "tap.pcsc.micropython")
 _AIR = ("air.bytes", "air.commands", "air.apdus")
 _CODE = ("cpython", "micropython", "openssl")
 _PARTS = ("", ".torn", ".no-coupon", ".424kbit", ".air", ".bus", ".interpreter", ".flash")
+_DATABASES = ("", ".postgres")
 _NAMES = {
     *(f"{path}.{suite}" for path in _PATHS for suite in ("gm", "p256")),
     *(f"{what}.{link}.{p}" for what in ("apdu", "pay") for link in places.NAMES for p in ("p50", "p95")),
@@ -30,7 +31,8 @@ _NAMES = {
     *(f"board.{x}.{suite}{part}" for x in ("picow", "pico2w") for suite in ("gm", "p256") for part in _PARTS),
     "card.mpy",
     *(f"card.heap.{n}-title.{suite}" for n in (1, 8) for suite in ("gm", "p256")),
-    *(f"center.settled.{suite}.batch-{n}" for n in (1, 200) for suite in ("gm", "p256")),
+    *(f"center.verified.{suite}" for suite in ("gm", "p256")),
+    *(f"center.settled.{x}{db}.batch-{n}" for x in ("gm", "p256") for db in _DATABASES for n in (1, 200)),
     *(f"log.{what}.{n}" for what in ("append", "proof") for n in (1_000, 10_000)),
     "log.durable",
     "log.appended",

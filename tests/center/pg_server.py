@@ -20,24 +20,26 @@ import pytest
 _START_S = 30
 
 
-def programs() -> Path:
-    """Where the server's programs are; skips the test if it is not installed."""
+def programs() -> Path | None:
+    """Where the server's programs are, None if it is not installed."""
     found = [Path(path).parent for path in [shutil.which("initdb")] if path]
     found += [path.parent for path in sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))]
-    if not found:
-        pytest.skip("PostgreSQL's server is not installed")
-    return found[-1].resolve()
+    return found[-1].resolve() if found else None
 
 
 class Server:
-    """A running server. It listens on a socket in its folder only, so that two never meet.
+    """A running server; skips the test if none is installed.
 
-    It is told not to wait for the disk (fsync): what a killed process wrote is in the system's cache all the
-    same, and no test cuts the machine's power.
+    It listens on a socket in its folder only, so that two never meet. durable: whether it waits for the disk.
+    What a killed process wrote is in the system's cache all the same, and no test cuts the machine's power.
     """
 
-    def __init__(self) -> None:
-        self._programs = programs()
+    def __init__(self, durable: bool = False) -> None:
+        found = programs()
+        if found is None:
+            pytest.skip("PostgreSQL's server is not installed; run: make setup")
+        self._programs = found
+        self._fsync = "on" if durable else "off"
         # Sockets have short paths, so not in a test's own folder.
         self.folder = Path(tempfile.mkdtemp(prefix="chipcash-pg-"))
         self._as: list[str] = []
@@ -62,7 +64,7 @@ class Server:
         self._process = subprocess.Popen(
             [
                 *self._as, self._programs / "postgres", "-D", self._data, "-k", self.folder,
-                "-c", "listen_addresses=", "-c", "fsync=off", "-c", "max_connections=40",
+                "-c", "listen_addresses=", "-c", f"fsync={self._fsync}", "-c", "max_connections=40",
             ],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

@@ -75,7 +75,8 @@ def _verify(options: str, folder: Path, compiler_options: str = "-O2") -> str:
         if shutil.which(program) is None:
             pytest.skip(f"{program} is not installed; run: make setup")
     _run(f"spin {options} -a {MODEL}", folder)
-    _run(f"gcc {compiler_options} -w -DSAFETY -DCOLLAPSE -o pan pan.c", folder)
+    # Not -DCOLLAPSE, which takes a quarter of the memory (the largest 0.6 of 2.4 GB) and a third more time.
+    _run(f"gcc {compiler_options} -w -DSAFETY -o pan pan.c", folder)
     return _run("./pan -m10000", folder)
 
 
