@@ -3,19 +3,22 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup test demo bench boards firmware flash lint types format lock clean
+.PHONY: help setup test test-long demo bench boards firmware flash lint types format lock clean
 
 BIN := .venv/bin
 CODE := host protocols firmware card_applet_sim hardware tests
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
 
 setup: ## install what is needed, once: system packages (Debian, Ubuntu) and .venv
 	@.ci/setup
 
 test: setup lint types ## check everything: lint, types, all tests
 	$(BIN)/pytest -n 2 --dist worksteal $(ARGS)
+
+test-long: setup ## what `make test` leaves out for the minutes that it takes
+	$(BIN)/pytest -m long $(ARGS)
 
 demo: setup ## show a payment from issue to redemption
 	$(BIN)/chipcash demo $(ARGS)

@@ -77,7 +77,10 @@ def test_the_form_of_the_rows(rows: list[dict[str, Any]]) -> None:
             assert row["ratio"] == pytest.approx(expected, rel=0.01)
         if "target" in row:
             ((what, limit),) = row["target"].items()
-            assert row["met"] == (row[what] <= limit)
+            if what == "ratio_at_least":
+                assert row["met"] == (row["ratio"] >= limit)
+            else:
+                assert row["met"] == (row[what] <= limit)
 
 
 @pytest.mark.parametrize(

@@ -161,8 +161,11 @@ def test_power_at_every_operation_of_the_flash(
         elif "has no firmware yet" in told or "still has the firmware" in told:
             assert said == before, number
         assert money(pico) == MONEY
-        flashed(pico, images[1])
-        assert pico.start() == after and installed(pico).complete
+        if (
+            number % 4 == 0
+        ):  # the same command finishes it; not each time, for the time that it takes
+            flashed(pico, images[1])
+            assert pico.start() == after and installed(pico).complete
     assert (True, before) in seen
     assert not old or (True, after) in seen  # the old folder was still to be removed
 
