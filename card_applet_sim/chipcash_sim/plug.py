@@ -140,7 +140,10 @@ class Plug(Closing):
         if self._link is None:
             raise CardGone("no card is inserted")
         if deadline is not None:
-            self._link.settimeout(max(deadline - time.monotonic(), 0.001))
+            try:
+                self._link.settimeout(max(deadline - time.monotonic(), 0.001))
+            except OSError:  # another thread has unplugged it meanwhile
+                raise CardGone("no card is inserted") from None
         return self._link
 
     def _gone(self, link: socket.socket, error: OSError) -> CardGone:

@@ -107,7 +107,7 @@ def test_a_card_is_updated_and_goes_on_paying(tmp_path: Path) -> None:
     pico.start()
     with pico.on() as line:
         flash(line, old)
-        with open_path(f"serial:{line}") as connection:
+        with open_path(f"serial:{line}", wait=20) as connection:
             card = Card(connection)
             public = personalise(card, net, 10_000)
             before = card.info().build
@@ -145,7 +145,7 @@ def test_a_card_is_updated_and_goes_on_paying(tmp_path: Path) -> None:
         assert balance(line) == 10_000 - 1131
         told = cli("info", f"serial:{line}")
         assert told["build"] == update.build
-        with open_path(f"serial:{line}") as connection:
+        with open_path(f"serial:{line}", wait=20) as connection:
             card = Card(connection)
             card.select()
             proof, _ = card.authenticate(bytes(16))

@@ -116,6 +116,7 @@ def _lines(folder: Path, said: str) -> tuple[set[int], set[int]]:
     return every, reached
 
 
+@pytest.mark.long
 def test_every_line_is_reached(tmp_path: Path) -> None:
     every: set[int] = set()
     reached: set[int] = set()

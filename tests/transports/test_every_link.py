@@ -122,7 +122,8 @@ def test_link_loss_at_every_frame(card: emulator.Card, net: Network, place: plac
         request = net.request(10)
         payment = b""
         try:
-            with changed(**HASTY), open_path(place.path, wait=0.2) as opened:
+            # A card that is removed while it is looked for is waited for in vain.
+            with changed(**HASTY), open_path(place.path, wait=0.5) as opened:
                 client = Card(opened)
                 client.select()
                 _agree(client, net, place)

@@ -32,8 +32,18 @@ def run(*command: str, readers: int = 1) -> "subprocess.CompletedProcess[str]":
 
 @pytest.mark.parametrize("module", sorted(path.name for path in INNER.glob("test_*.py")))
 def test_inside(module: str) -> None:
+    _inside(module, "not long")
+
+
+@pytest.mark.long
+def test_inside_at_length() -> None:
+    _inside("test_ccid_loss_inside.py", "long")
+
+
+def _inside(module: str, marked: str) -> None:
     pytest_inside = [sys.executable, "-m", "pytest", "-q", "-rP", "-p", "no:cacheprovider"]
-    result = run(*pytest_inside, "-o", "addopts=", str(INNER / module), readers=2)
+    pytest_inside += ["-m", marked, "-o", "addopts="]
+    result = run(*pytest_inside, str(INNER / module), readers=2)
     print(result.stdout, result.stderr)
     if result.returncode:
         pytest.fail(f"{module} failed inside its session:\n{result.stdout}", pytrace=False)

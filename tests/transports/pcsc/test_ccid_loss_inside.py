@@ -18,7 +18,8 @@ from tests.builders import Network
 from tests.cards import make_card
 
 
-def test_link_loss_at_every_frame(session: Session, tmp_path: Path) -> None:
+@pytest.mark.parametrize("step", [pytest.param(1, marks=pytest.mark.long), 3])
+def test_link_loss_at_frames(session: Session, tmp_path: Path, step: int) -> None:
     """Afterwards the same request brings the payment, which the card has made once."""
     net = Network()
     image = tmp_path / "a.img"
@@ -28,7 +29,7 @@ def test_link_loss_at_every_frame(session: Session, tmp_path: Path) -> None:
         card.plug_in(ccid=line.plug)
         path = f"pcsc:{session.add_serial(line.device)}"
         try:
-            lost = _cut_at_each(card, line, path, net, session)
+            lost = _cut_at_each(card, line, path, net, session, step)
         finally:
             session.remove_serial()
             card.remove()
@@ -47,10 +48,11 @@ def _open_again(path: str, session: Session) -> Connection:
 
 
 def _cut_at_each(
-    card: emulator.Card, line: PtyLine, path: str, net: Network, session: Session
+    card: emulator.Card, line: PtyLine, path: str, net: Network, session: Session, step: int
 ) -> int:
-    """How many frames a payment has."""
-    for cut in range(1, 30):
+    """How many frames a payment has, about; cut at the first, and at each so many behind it: the driver takes
+    seconds to tell a loss."""
+    for number, cut in enumerate(range(1, 30, step), 1):
         removed = threading.Event()
         request = net.request(10)
         payment = b""
@@ -83,5 +85,5 @@ def _cut_at_each(
             client = Card(opened)
             client.select()
             assert payment in (b"", client.pay(request))
-            assert client.info().spent == 10 * cut
+            assert client.info().spent == 10 * number
     pytest.fail("the payment has no end")
