@@ -23,7 +23,7 @@ CONFIGURATIONS = {
     "clone": f"{_CLONE} -DLAST=1",
     "clone, titles expire": f"{_CLONE} -DLAST=2 -DONE_TITLE",
 }
-_LONGEST = "clone, titles expire"
+_LONG = ("clone", "clone, titles expire")
 
 COVERED = [
     f"{_CLONE} -DLAST=0 -DCOVERAGE",
@@ -90,7 +90,7 @@ def _assert_without_error(said: str) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(x, marks=pytest.mark.long) if x == _LONGEST else x for x in CONFIGURATIONS],
+    [pytest.param(x, marks=pytest.mark.long) if x in _LONG else x for x in CONFIGURATIONS],
 )
 def test_no_state_breaks_a_rule(name: str, tmp_path: Path) -> None:
     _assert_without_error(_verify(CONFIGURATIONS[name], tmp_path))
