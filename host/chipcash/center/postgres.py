@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """A ledger in PostgreSQL, by psycopg 3: rows travel as arrays, statements in pipelines.
 
-A batch of claims takes two round trips: one for everything that is read, one for everything that is written,
-with the commit. Writers wait for each other at one advisory lock: what a transaction decided then holds, also
-against other centers at the same database.
+However many claims a batch has, what deciding needs is read in one round trip, and what was decided is
+written in another, with the commit; a few are for the deposit as a whole. Writers wait for each other at one
+advisory lock: what a transaction decided then holds, also against other centers at the same database.
 """
 
 from __future__ import annotations
