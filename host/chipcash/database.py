@@ -36,9 +36,9 @@ def connect(path: str | Path) -> sqlite3.Connection:
 class Database:
     """One SQLite file, safe to use from several threads and processes.
 
-    path: the file, or ":memory:"; schema: the statements that make its tables, or a database with them, to be
-    copied; version: of the schema; what: what it is to people, as in "The ledger"; create: whether to make
-    the tables where there are none; older: what to do with one of an older version, if there is anything.
+    path: the file, or ":memory:"; schema: the statements that make its tables, or what gives them once they
+    are needed; version: of the schema; what: what it is to people, as in "The ledger"; create: whether to
+    make the tables where there are none; older: what to do with one of an older version, if anything.
 
     Reads see the last commit. A single write is durable when `execute` returns. What belongs together
     happens inside `transaction`, which takes the write lock at once (BEGIN IMMEDIATE), so that what was
@@ -49,7 +49,7 @@ class Database:
     def __init__(
         self,
         path: str | Path,
-        schema: Sequence[str] | sqlite3.Connection,
+        schema: Sequence[str] | Callable[[], Sequence[str]],
         *,
         version: int,
         what: str,
@@ -65,16 +65,15 @@ class Database:
             raise self._failed(error) from None
         self._db.row_factory = sqlite3.Row
         try:
-            if create and isinstance(schema, sqlite3.Connection) and self._is_empty():
-                schema.backup(self._db)
             self._enter_wal()
             for pragma in ("synchronous = FULL", "foreign_keys = ON"):
                 self.execute(f"PRAGMA {pragma}")
-            if create and not isinstance(schema, sqlite3.Connection) and self._is_empty():
+            if create and self._is_empty():
+                needed = schema() if callable(schema) else schema
                 with self.transaction():
                     # Another process may have been faster.
                     if self._is_empty():
-                        for statement in schema:
+                        for statement in needed:
                             self.execute(statement)
                         self.execute(f"PRAGMA user_version = {version}")
             (found,) = self.row("PRAGMA user_version")

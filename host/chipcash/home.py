@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,11 +12,14 @@ from chipcash.bank.issuing import IssuingLibrary
 from chipcash.bank.library import BankLibrary
 from chipcash.center.client import CenterApi
 from chipcash.center.errors import CenterError
+from chipcash.center.inquiry import Inquiry
 from chipcash.center.parameters import Parameters
 from chipcash.center.registration import Center
+from chipcash.center.storage import open_storage
 from chipcash.certification import Authority
 from chipcash.clock import Clock, system_clock
 from chipcash.database import DatabaseError
+from chipcash.log.errors import LogError
 from chipcash.log.note import SIGNATURE, Key, SigningKey
 from chipcash.log.reader import Folder, LogReader
 from chipcash.log.store import Log
@@ -88,15 +92,21 @@ class Home:
         return LogReader(key, Folder(self.log_public), Folder(self._log_entries))
 
     def begin_log(self) -> None:
-        """Make key and log of a center that has none; a log that is there stays. Raises LogError."""
+        """Make key and log of a center that has none, or what a crash left out. Raises LogError."""
         if self.log_key_file.is_file():
             return
-        trust = self.trust()
-        # No two networks have the same name, whatever they call themselves.
-        key_id = crypto.key_id(trust.suite, trust.certification_key).hex()
-        key = SigningKey.generate(f"chipcash/{trust.network.hex()}/{key_id}", SIGNATURE)
-        key.save(self._log_key)
-        Log.create(self.log_public, self._log_entries, key).close()
+        if self._log_key.is_file():
+            key = SigningKey.load(self._log_key, SIGNATURE)
+        else:
+            trust = self.trust()
+            # No two networks have the same name, whatever they call themselves.
+            key_id = crypto.key_id(trust.suite, trust.certification_key).hex()
+            key = SigningKey.generate(f"chipcash/{trust.network.hex()}/{key_id}", SIGNATURE)
+            key.save(self._log_key)
+        try:
+            Log.create(self.log_public, self._log_entries, key).close()
+        except LogError:
+            self.log().close()  # there is one: it is whole, or this says why not
         files.replace(self.log_key_file, f"{key.key}\n".encode(), 0o644)
 
     @property
@@ -153,6 +163,14 @@ def init(
             f"{home.directory} holds a network already; nothing was changed.",
             hint="Choose another directory.",
         )
+    if ledger is not None:
+        # Before there are keys, which are never made anew.
+        with closing(open_storage(ledger)) as storage:
+            if Inquiry(storage).facts():
+                raise CenterError(
+                    "That ledger holds the money of another network; nothing in it was changed.",
+                    hint="Give this network an empty database.",
+                )
     home.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     keys = {}
     for role in ("certification", "issuer", "center", "bank"):
@@ -167,12 +185,6 @@ def init(
     )
     trust = Trust(network, found.id, keys["certification"].public, certificates)
     center = Center(ledger or home.directory / "ledger.db", keys["center"], trust)
-    if center.accounts()["issued_fen"]:
-        center.close()
-        raise CenterError(
-            "That ledger holds the money of another network; nothing in it was changed.",
-            hint="Give this network an empty database.",
-        )
     if ledger is not None:
         home.ledger_url_file.touch(mode=0o600)
         home.ledger_url_file.write_text(f"{ledger}\n")

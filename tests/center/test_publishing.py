@@ -58,9 +58,16 @@ def test_what_is_settled_while_the_log_is_written_is_in_it(tmp_path: Path) -> No
     )
     later = compare(world.center, reader(tmp_path))
     assert later == totals, "a log that is behind is no contradiction"
+    void = world.void("shop", world.claim("alice", "shop", [(titles[0], 90, 91)]))
+    for _ in range(2):
+        world.center.register_void(void)
     with LogWriter(world.center, old_log(tmp_path)):
         pass
-    assert compare(world.center, reader(tmp_path)).redeemed_fen == 5
+    after = compare(world.center, reader(tmp_path))
+    assert (after.redeemed_fen, after.voids) == (5, 1)
+    # What was registered already is no fact: the log is not behind.
+    with old_log(tmp_path) as log:
+        assert log.fact == world.center.facts()
     world.center.close()
 
 

@@ -25,7 +25,7 @@ from chipcash.center.facts import FACT_TABLES, LedgerFacts
 from chipcash.center.parameters import Parameters
 from chipcash.center.registration import Center
 from chipcash.crypto import PrivateKey
-from chipcash.database import DatabaseError
+from chipcash.database import Database, DatabaseError
 from chipcash.log.audit import Replay
 from chipcash.trust import Trust
 from chipcash_wire import objects as o
@@ -189,6 +189,49 @@ def test_what_two_centers_are_told_at_once_counts_once(ledger: str) -> None:
     assert worlds[0].center.accounts()["live_fen"] == 600
     for world in worlds:
         world.center.close()
+
+
+def test_a_ledger_that_many_begin_at_once_has_what_each_was_told(ledger: str) -> None:
+    """Who opens it makes it where it is not there; nobody makes it over somebody else's money."""
+    at_once = threading.Barrier(6)
+    coins = [World().coin(7, "alice", bytes([at]) * 16) for at in range(6)]
+
+    def begin(coin: o.Coin) -> None:
+        at_once.wait(20)
+        world = World(ledger)
+        world.center.register_coin(coin)
+        world.center.close()
+
+    threads = [threading.Thread(target=begin, args=(coin,)) for coin in coins]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    world = World(ledger)
+    assert world.center.accounts()["issued_fen"] == 6 * 7
+    world.center.check()
+    world.center.close()
+
+
+def test_who_looks_first_and_begins_last_leaves_the_others_money(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between looking whether there is a ledger and making one, another process makes it and uses it."""
+    path = tmp_path / "ledger.db"
+    look = Database._is_empty
+
+    def slowly(database: Database) -> bool:
+        monkeypatch.undo()
+        empty = look(database)
+        other = World(path)
+        other.issue(100, "alice")
+        other.center.close()
+        return empty
+
+    monkeypatch.setattr(Database, "_is_empty", slowly)
+    world = World(path)
+    assert world.center.accounts()["issued_fen"] == 100
+    world.center.close()
 
 
 def test_a_title_in_a_thousand_pieces_is_settled_and_read_as_any(ledger: str) -> None:

@@ -69,6 +69,8 @@ def test_a_center_in_postgresql(cli: Cli, postgres: Postgres) -> None:
     told = cli.json("center", "init", "other", "--ledger", url, code=20)
     assert "another network" in told["message"]
     postgres.kill()
+    cli.json("center", "init", "other", "--ledger", url, code=18)
+    assert not (cli.folder / "other").exists(), "keys are left, and never made anew"
     told = cli.json("center", "check", code=18)
     assert "cannot be used" in told["message"] and "repeat" in told["hint"]
     postgres.start()
@@ -83,9 +85,10 @@ def test_a_ledger_of_an_older_chipcash(cli: Cli) -> None:
         path.unlink()
     with closing(sqlite3.connect(ledger)) as db:
         db.executescript(gzip.decompress(OLD.read_bytes()).decode())
-    for path in ("log.pub", "log.key"):
-        (cli.folder / "network" / path).unlink()
-    (cli.folder / "network/log").rename(cli.folder / "gone")
+    (cli.folder / "network/log.pub").unlink()
+    (cli.folder / "network/log").rename(
+        cli.folder / "gone"
+    )  # log.key: as if it had broken off there
     told = cli.json("center", "check", code=18)
     assert "format 2" in told["message"] and "chipcash center upgrade" in told["hint"]
     cli.json("center", "upgrade")

@@ -16,11 +16,13 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from chipcash.center.errors import CenterRefused
 from chipcash.center.registration import Center
 from chipcash.database import DatabaseError
 from chipcash.log.store import Log
-from chipcash.web import refusal
+from chipcash.web import TooLarge, refusal
 from chipcash_wire import objects as o
+from chipcash_wire.tlv import WireError
 
 __all__ = ["Operations"]
 
@@ -70,10 +72,14 @@ class Operations:
         try:
             yield
             error = ""
-        except Exception as failure:
-            error = getattr(
-                failure, "name", "malformed" if isinstance(failure, ValueError) else error
-            )
+        except CenterRefused as refused:
+            error = refused.name
+            raise
+        except TooLarge:
+            error = "too-large"
+            raise
+        except WireError:
+            error = "malformed"
             raise
         finally:
             self._answers.labels(operation, error).inc()

@@ -150,10 +150,7 @@ class PostgresStorage(Storage):
                 try:
                     connection = self._idle.pop()
                 except IndexError:
-                    connection = psycopg.connect(
-                        self._url, autocommit=True, connect_timeout=_CONNECT_S
-                    )
-                    _configure(connection)
+                    connection = self._connect()
                 try:
                     yield connection
                 finally:
@@ -162,6 +159,15 @@ class PostgresStorage(Storage):
                     else:
                         connection.close()
                         self.close()  # those that are idle may have lost the same server
+
+    def _connect(self) -> psycopg.Connection[Any]:
+        connection = psycopg.connect(self._url, autocommit=True, connect_timeout=_CONNECT_S)
+        try:
+            _configure(connection)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
 
 
 def upgrade(url: str) -> None:

@@ -8,7 +8,6 @@ import threading
 from collections.abc import Iterator, Sequence
 from itertools import groupby, zip_longest
 from operator import itemgetter
-from types import TracebackType
 from typing import Self
 
 from chipcash.center.batch import broken
@@ -56,12 +55,7 @@ class LogWriter:
         self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *failure: object) -> None:
         self._ended.set()
         self._thread.join()
         self.publish()

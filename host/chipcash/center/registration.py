@@ -155,7 +155,12 @@ class Center(Inquiry):
         self._need_header(void)
         self._need_payee_signature(void)
         with self.storage.transaction():
-            self._store_void(void, self._fact())
+            known = self.storage.one(
+                "SELECT 1 FROM voids WHERE payee = ? AND nonce = ? AND amount = ?",
+                void.payee, void.nonce, void.amount,
+            )  # fmt: skip
+            if known is None:
+                self._store_void(void, self._fact())
 
     def reclaim(self, reclaim: o.Reclaim) -> o.Receipt:
         """Give money back to its payer: the intervals of a claim, or what is left of an expired title.
@@ -403,8 +408,8 @@ class Center(Inquiry):
                         "The payee may still deposit this claim; nothing was returned.",
                         hint="Wait until deadline and grace are over, or ask the payee for a void.",
                     )
-                for void in reclaim.voids:
-                    self._store_void(void, batch.fact())
+                if reclaim.voids and not batch.is_void(claim):
+                    self._store_void(reclaim.voids[0], batch.fact())
             if known is None:
                 result = _decide(verified, batch, o.RECLAIMED, verified.payer)
                 batch.register(verified, result, 0, 0)  # of a reclaim nobody bears a loss
@@ -548,8 +553,7 @@ class Center(Inquiry):
 
     def _store_void(self, void: o.Void, seq: int) -> None:
         self.storage.execute(
-            "INSERT INTO voids (payee, nonce, amount, seq, bytes, time) VALUES (?,?,?,?,?,?)"
-            " ON CONFLICT DO NOTHING",
+            "INSERT INTO voids (payee, nonce, amount, seq, bytes, time) VALUES (?,?,?,?,?,?)",
             void.payee, void.nonce, void.amount, seq, void.encode(), self._clock(),
         )  # fmt: skip
 

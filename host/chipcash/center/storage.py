@@ -110,15 +110,7 @@ class SqliteStorage(Storage):
     """A ledger in one SQLite file: WAL mode, every commit synced. path: the file, or ":memory:"."""
 
     def __init__(self, path: str | Path) -> None:
-        exists = path != ":memory:" and Path(path).is_file() and Path(path).stat().st_size > 0
-        self._db = Database(
-            path,
-            () if exists else _empty(),
-            version=FORMAT,
-            what="The ledger",
-            create=not exists,
-            older=UPGRADE,
-        )
+        self._db = Database(path, _schema, version=FORMAT, what="The ledger", older=UPGRADE)
         # SQLite has it from 3.41 on.
         self._db.define("unhex", _unhex)
 
@@ -212,11 +204,11 @@ def upgrade(where: str | Path) -> None:
         ) from None
 
 
-def _empty() -> sqlite3.Connection:
-    """An empty ledger; alembic is loaded only where it is needed, for it takes half a second."""
+def _schema() -> Sequence[str]:
+    """What makes an empty ledger; alembic is loaded only where it is needed, for it takes half a second."""
     from chipcash.center import migrations
 
-    return migrations.empty_sqlite()
+    return migrations.sqlite_schema()
 
 
 def is_postgres(where: str | Path) -> bool:
