@@ -126,15 +126,22 @@ def test_a_new_board_and_the_next_version(pico: PicoBoard, images: list[Path]) -
         ]
 
 
+@pytest.mark.parametrize("finished", [4, pytest.param(1, marks=pytest.mark.long)])
 @pytest.mark.parametrize(
     ("old", "fault"),
-    [(False, "cut"), (True, "cut"), (True, "worn")],
-    ids=["new board, cut", "old firmware, cut", "old firmware, worn"],
+    [
+        (False, "cut"),
+        (True, "cut"),
+        (True, "worn"),
+        pytest.param(False, "worn", marks=pytest.mark.long),
+    ],
+    ids=["new board, cut", "old firmware, cut", "old firmware, worn", "new board, worn"],
 )
 def test_power_at_every_operation_of_the_flash(
-    pico: PicoBoard, images: list[Path], old: bool, fault: str
+    pico: PicoBoard, images: list[Path], old: bool, fault: str, finished: int
 ) -> None:
-    """Power goes half way through, or the chip takes nothing from there on: the old, or all of the new."""
+    """Power goes half way through, or the chip takes nothing from there on: the old, or all of the new.
+    finished: after each so many the same command finishes it; not each time, for the time that it takes."""
     if old:
         flashed(pico, images[0])
     content = pico.flash.read_bytes()
@@ -161,9 +168,7 @@ def test_power_at_every_operation_of_the_flash(
         elif "has no firmware yet" in told or "still has the firmware" in told:
             assert said == before, number
         assert money(pico) == MONEY
-        if (
-            number % 4 == 0
-        ):  # the same command finishes it; not each time, for the time that it takes
+        if number % finished == 0:
             flashed(pico, images[1])
             assert pico.start() == after and installed(pico).complete
     assert (True, before) in seen
