@@ -102,23 +102,26 @@ class Update:
         """Have a selected card take it, in a PIN session if the card has a PIN; it starts it when power has
         been off and on. progress: called with how many bytes are there, of how many.
 
-        Whatever breaks off or fails leaves the firmware that the card has, and its money. Raises UpdateError
-        if the card does not take it, PinError, and what Card raises.
+        Whatever breaks off or fails leaves the firmware that the card has, and its money; only where the last
+        step cannot be written nobody knows which firmware starts next. Raises UpdateError if the card does
+        not take it, PinError, and what Card raises.
         """
         size = len(self.body)
+        after = "Its firmware is what it was."
         try:
             card.begin_update(self.head)
             for at in range(0, size, PART):
                 card.update_body(at, self.body[at : at + PART])
                 progress(min(at + PART, size), size)
+            after = "Which firmware it starts next, this or the one that it has, is not known."
             card.finish_update()
         except CardError as error:
             told = self._refusals().get(error.sw)
             if told is None:
                 raise
-            raise UpdateError(
-                f"{told[0]} Its firmware is what it was.", hint=told[1], **error.facts
-            ) from None
+            if error.sw != c.SW_MEMORY:  # whatever else is refused has written nothing
+                after = "Its firmware is what it was."
+            raise UpdateError(f"{told[0]} {after}", hint=told[1], **error.facts) from None
 
     def _refusals(self) -> dict[int, tuple[str, str]]:
         """What a card's status words mean here: message and hint."""

@@ -13,6 +13,8 @@ from chipcash.cli import root
 from chipcash.crypto import PrivateKey, verify
 from chipcash.firmware import MANIFEST, Update, UpdateError, build_id, make_update
 from chipcash.transports import open_path
+from chipcash.transports.base import BaseConnection
+from chipcash_wire import commands as c
 from tests.builders import SUITES, network
 from tests.cards import PIN, make_card
 
@@ -40,6 +42,35 @@ def test_a_file_and_what_is_damaged(tmp_path: Path, publisher: PrivateKey) -> No
         path.write_bytes(bad)
         with pytest.raises(UpdateError, match="is no firmware update"):
             Update.load(path)
+
+
+class Answers(BaseConnection):
+    """A card that takes everything, but for the last step of an update, which it answers with sw."""
+
+    def __init__(self, sw: int) -> None:
+        super().__init__("sim:answers", over_air=False)
+        self.sw = sw
+
+    def _transceive(self, apdu: bytes) -> bytes:
+        last = apdu[1:3] == bytes((c.INS_UPDATE_FIRMWARE, c.UPDATE_FINISH))
+        return (self.sw if last else c.SW_OK).to_bytes(2, "big")
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("sw", "known"), [(c.SW_MEMORY, False), (c.SW_SIGNATURE, True), (c.SW_CONDITIONS, True)]
+)
+def test_which_firmware_starts_next_is_told_only_where_it_is_known(
+    tmp_path: Path, publisher: PrivateKey, sw: int, known: bool
+) -> None:
+    path = tmp_path / "image.ccf"
+    path.write_bytes(make_update(FILES, "pico2w-ic-card", "1.0", 3, publisher))
+    with pytest.raises(UpdateError) as caught:
+        Update.load(path).send(Card(Answers(sw)), lambda *_: None)
+    assert ("Its firmware is what it was." in caught.value.message) == known
+    assert ("is not known" in caught.value.message) != known
 
 
 def test_an_emulated_card_takes_none(tmp_path: Path, publisher: PrivateKey) -> None:
