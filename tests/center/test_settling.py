@@ -151,11 +151,59 @@ def test_the_same_deposit_brings_the_same_bytes_and_the_same_claim_its_titles() 
 def test_touching_intervals_of_a_deposit_become_one_title() -> None:
     world = World()
     title = world.issue(100, "alice")
-    claims = [world.claim("alice", "shop", [(title, at, at + 10)]) for at in (20, 0, 10, 40)]
+    claims = [world.claim("alice", "shop", [(title, at, at + 10)]) for at in (20, 0, 10)]
     receipt = world.settle(*claims, world.claim("alice", "kiosk", [(title, 30, 40)]))
-    shop = world.public("shop")
-    assert sorted((t.lo, t.hi) for t in receipt.titles if t.owner == shop) == [(0, 30), (40, 50)]
-    assert len(receipt.titles) == 3
+    assert {(t.serial, t.lo, t.hi) for t in receipt.titles} == {
+        (title.serial, 0, 30),
+        (title.serial, 30, 40),
+    }
+    world.center.check()
+
+
+def test_what_is_apart_becomes_one_fresh_coin_for_each_payee() -> None:
+    """It is filled in the order of the deposit, and spent, refunded and redeemed as any other."""
+    world = World()
+    one, two = world.issue(100, "alice"), world.issue(50, "bob")
+    deposit = world.deposit(
+        world.claim("alice", "shop", [(one, 20, 30)]),
+        world.claim("alice", "kiosk", [(one, 30, 40)]),
+        world.claim("bob", "shop", [(two, 0, 5)]),
+        world.claim("bob", "issuer", [(two, 5, 6)]),
+        world.claim("alice", "shop", [(one, 90, 100)]),
+        world.claim("bob", "issuer", [(two, 8, 10)]),
+    )
+    receipt = world.center.settle(deposit)
+    assert {(t.amount, t.lo, t.hi) for t in receipt.titles} == {(25, 0, 25), (100, 30, 40)}
+    fresh = next(title for title in receipt.titles if title.amount == 25)
+    assert (fresh.epoch, fresh.owner) == (1, world.public("shop"))
+    (made,) = world.center.coin(fresh.serial)["history"]
+    assert (made["event"], made["to"]) == ("made", fresh.owner.hex())
+    assert [(x["from_serial"], x["from_lo"], x["lo"], x["hi"]) for x in made["of"]] == [
+        (one.serial.hex(), 20, 0, 10),
+        (two.serial.hex(), 0, 10, 15),
+        (one.serial.hex(), 90, 15, 25),
+    ]
+    assert {x["state"] for x in world.center.coin(one.serial)["partition"]} == {"live", "recoined"}
+    again = world.settle(deposit.claims[2], deposit.claims[0])
+    assert again.titles == (fresh,)  # what they led to then
+    world.settle(world.claim("shop", "issuer", [(fresh, 0, 7)]))
+    (back,) = world.settle(world.claim("shop", "bob", [(fresh, 10, 15)])).titles
+    assert (back.serial, back.lo, back.hi, back.epoch) == (fresh.serial, 10, 15, 2)
+    accounts = world.center.accounts()
+    assert (accounts["issued_fen"], accounts["redeemed_fen"]) == (150, 10)
+    assert accounts["owners"][world.public("shop").hex()] == 13
+    with pytest.raises(CenterRefused) as refused:  # its serial is as used up as any
+        world.center.register_coin(world.coin(25, "shop", fresh.serial))
+    assert refused.value.name == "conflict"
+    world.center.check()
+
+
+def test_no_coin_is_made_of_more_than_an_amount_can_be() -> None:
+    world = World()
+    titles = [world.issue(o.MAX_AMOUNT, "alice") for _ in range(2)]
+    claims = [world.claim("alice", "shop", [(t, 0, o.MAX_AMOUNT)]) for t in titles]
+    receipt = world.settle(*claims)
+    assert {title.serial for title in receipt.titles} == {title.serial for title in titles}
     world.center.check()
 
 
@@ -311,6 +359,8 @@ def test_the_longest_receipt_fits() -> None:
         world.claim("alice", "shop", [(title, top + 3 * at, top + 3 * at + 1)])
         for at in range(MAX_INTERVALS)
     ]
+    for claim in claims:
+        world.settle(claim)
     receipt = world.settle(*claims)
     assert len(receipt.titles) == MAX_INTERVALS
     assert o.Receipt.decode(receipt.encode()) == receipt

@@ -56,7 +56,14 @@ class World:
         self.now = START
         self._made = 0
         self.trust = trust(suite)
-        self.center = center(path, key("center", suite), self.trust, Parameters(), lambda: self.now)
+        self.center = center(
+            path,
+            key("center", suite),
+            self.trust,
+            Parameters(),
+            lambda: self.now,
+            lambda: self.fresh(16),
+        )
 
     @property
     def header(self) -> bytes:
@@ -160,6 +167,21 @@ class World:
             assert part["lo"] == len(fens)
             fens += [part["owner"]] * (part["hi"] - part["lo"])
         return fens
+
+    def followed(self, serial: bytes) -> list[str | None]:
+        """Who owns each fen of a coin, also where it became another coin; None where redeemed."""
+        owners = self.holdings(serial)
+        for event in self.center.coin(serial)["history"]:
+            if event["event"] == "recoined":
+                other = bytes.fromhex(event["new_serial"])
+                (lo,) = [
+                    part["lo"]
+                    for part in self.center.coin(other)["history"][0]["of"]
+                    if (part["from_serial"], part["from_lo"]) == (serial.hex(), event["lo"])
+                ]
+                size = event["hi"] - event["lo"]
+                owners[event["lo"] : event["hi"]] = self.followed(other)[lo : lo + size]
+        return owners
 
 
 def states(receipt: o.Receipt) -> list[list[str]]:

@@ -107,11 +107,14 @@ class History:
         center = world.center
         self.step("card", lambda: center.register_card(world.certificate("alice")))
         alices = self.step("coin", lambda: world.issue(1000, "alice"))
-        other = self.step("coin 2", lambda: world.issue(500, "alice"))
+        other = self.step("coin 2", lambda: world.issue(1000, "alice"))
         cheats = self.step("cheat's coin", lambda: world.issue(100, "mallory"))
-        self.paid = world.claim("alice", "shop", [(alices, 0, 300), (other, 0, 50)])
+        paid = world.claim("alice", "shop", [(alices, 0, 300)])
         touching = world.claim("alice", "shop", [(alices, 300, 400)])
-        shops = self.step("paid", lambda: world.settle(self.paid, touching)).titles
+        (shops,) = self.step("paid", lambda: world.settle(paid, touching)).titles
+        apart = world.claim("alice", "shop", [(alices, 750, 800), (other, 750, 799)])
+        further = world.claim("alice", "shop", [(alices, 850, 861)])
+        (fresh,) = self.step("recoined", lambda: world.settle(apart, further)).titles
         self.step(
             "cheat 1", lambda: world.settle(world.claim("mallory", "shop", [(cheats, 0, 60)]))
         )
@@ -130,10 +133,8 @@ class History:
         self.step("late", lambda: world.settle(late))
         self.step("late back", lambda: center.reclaim(world.reclaim(late)))
         self.step("lost", lambda: center.reclaim(world.reclaim(lost)))
-        big = next(title for title in shops if title.serial == alices.serial)
-        self.step(
-            "redeemed", lambda: world.settle(world.claim("shop", "issuer", [(big, 100, 400)]))
-        )
+        back = world.claim("shop", "issuer", [(shops, 100, 400), (fresh, 40, 70)])
+        self.step("redeemed", lambda: world.settle(back))
         self.step("blocked", lambda: center.block(world.public("bob")))
         world.now += 500 * DAY
         self.step("renewed", lambda: center.reclaim(world.reclaim(title_id=object_id(other))))
@@ -213,8 +214,9 @@ def test_everything_that_can_happen_is_in_it_and_passes(told: History) -> None:
     }  # fmt: skip
     outcomes = {x.state for e in told.entries for r in e.results for x in r.outcomes}
     assert outcomes == set(range(1, o.INVALID))
-    assert (totals.entries, totals.coins, totals.issued_fen) == (len(told.entries), 3, 1600)
-    assert (totals.redeemed_fen, totals.blacklisted, totals.evidence) == (300, 2, 1)
+    assert (totals.entries, totals.coins, totals.issued_fen) == (len(told.entries), 4, 2100)
+    assert (totals.redeemed_fen, totals.recoined_fen) == (330, 110)
+    assert (totals.blacklisted, totals.evidence) == (2, 1)
 
 
 def test_another_networks_log(told: History) -> None:
@@ -334,8 +336,11 @@ def cases() -> Iterator[tuple[str, list[o.LogEntry], str]]:
     yield "money taken in between", late, "a claim had just settled"
     gone = H.change(move, new_title_id=None)
     yield "a payment that is destroyed", gone, "not the issuing library"
-    elsewhere = H.change(move, title_id=object_id(fact_of(H.entries[H.find("coin 2", o.Title)])))
+    first = H.find("recoined", o.Move)
+    elsewhere = H.change(first, title_id=object_id(fact_of(H.entries[H.find("coin 2", o.Title)])))
     yield "a move out of another title", elsewhere, "not what the claim's result says"
+
+    yield from recoining_cases()
 
     entry = H.entries[paid]
     other = changed(entry.results[0], claim_id=bytes(32))
@@ -343,7 +348,8 @@ def cases() -> Iterator[tuple[str, list[o.LogEntry], str]]:
     yield "a result of another claim", swapped, "another claim's"
     yield "a result of other fen", H.result(paid, hi=299), "other intervals"
     yield "honest money called disputed", H.result(paid, state=o.DISPUTED), "were free"
-    yield "honest money called expired", H.result(paid, state=o.EXPIRED), "cannot end"
+    half = H.result(H.find("recoined", o.Claim), state=o.EXPIRED)
+    yield "honest money called expired", half, "cannot end"
     yield "honest money called invalid", H.result(paid, state=o.INVALID), "cannot end"
     yield "an earlier claim where there is none", H.result(paid, claim_id=bytes(32)), "disputed"
     one = H.find("cheat 1", o.Claim)
@@ -406,6 +412,57 @@ def cases() -> Iterator[tuple[str, list[o.LogEntry], str]]:
             title_id=theft.inputs[0].title_id, lo=900, hi=1000, state=o.SETTLED),)),
     )  # fmt: skip
     yield "somebody else's claim", [*H.entries, ordered], "nobody ordered this payment"
+
+
+def recoining_cases() -> Iterator[tuple[str, list[o.LogEntry], str]]:
+    """The same where coins become one fresh coin, which no issuing library has signed."""
+    world = WORLD
+    at, title_at = H.find("recoined", o.Coin), H.find("recoined", o.Title)
+    coin, title = H.entries[at].coins[0], H.entries[title_at].titles[0]
+
+    def instead(moves: Iterable[int], **changes: Any) -> list[o.LogEntry]:
+        """The log with these moves into another fresh coin, which begins where the true one does."""
+        made = H.signed(changed(coin, **changes), "center")
+        amount, owner = made.amount, made.owner
+        under = H.signed(changed(title, amount=amount, hi=amount, owner=owner), "center")
+        log = [*H.entries]
+        log[at : title_at + 1] = [make_entry(world.header, entry.time, fact)
+                                  for entry, fact in ((log[at], made), (log[title_at], under))]  # fmt: skip
+        for i in moves:
+            move = changed(log[i].moves[0], new_title_id=object_id(under))
+            log[i] = make_entry(world.header, log[i].time, move)
+        return log
+
+    moves = [i for i, e in enumerate(H.entries) if e.moves and e.moves[0].new_title_id
+             == object_id(title)]  # fmt: skip
+    assert len(moves) == 3
+    by_nobody = H.change(at, "stranger")
+    yield "a fresh coin that nobody answers for", by_nobody, "not signed by the issuing library"
+    yield (
+        "a fresh coin with a fen more",
+        instead(moves, amount=111)[: moves[-1] + 1],
+        "up to 110 were",
+    )
+    yield "a fresh coin with a fen less", instead(moves, amount=109), "fen 99 to 110 go under"
+    bob = world.public("bob")
+    yield "a fresh coin for somebody else", instead(moves, owner=bob), "somebody else"
+    yield "a fresh coin of nothing", instead([])[: moves[0]], "only those up to 0 were"
+    less = [*H.entries[: moves[1]], *H.entries[moves[1] + 1 :]]
+    yield "a coin that does not go into it", less, "complete|other than the one|did not move|next"
+    used = make_entry(world.header, world.now, H.signed(changed(coin, amount=5), "center"))
+    yield "a fresh coin's serial again", [*H.entries, used], "second time"
+    # The payer's money, on its way back, under the same promise.
+    back, renewed = H.find("late back", o.Move), H.find("late back", o.Title)
+    made = H.signed(
+        changed(coin, serial=bytes(16), amount=100, owner=world.public("alice")), "center"
+    )
+    under = H.signed(
+        changed(title, serial=bytes(16), amount=100, hi=100, owner=made.owner), "center"
+    )
+    to = changed(H.entries[back].moves[0], new_title_id=object_id(under))
+    facts = [make_entry(world.header, H.entries[back].time, fact) for fact in (made, under, to)]
+    log = [*H.entries[:renewed], *facts, *H.entries[back + 1 :]]
+    yield "money that goes back as another coin", log, "goes back to its payer becomes"
 
 
 CASES = list(cases())

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Any
 
@@ -19,7 +19,10 @@ from chipcash.center.storage import Query, Storage
 from chipcash.trust import object_id
 from chipcash_wire import objects as o
 
-__all__ = ["Batch", "Part", "Repeated", "Verified", "broken"]
+__all__ = ["MAX_INTERVALS", "Batch", "Part", "Repeated", "Verified", "broken"]
+
+MAX_INTERVALS = 200
+"""Most intervals in one deposit, so that its receipt fits one object (65535 bytes) in the worst case."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +83,17 @@ class _Spent:
     earliest: int | None
 
 
+@dataclass
+class _Made:
+    """Rows that write() makes. slices: (serial, lo) to hi and title; epochs: newest of a coin's titles."""
+
+    slices: dict[tuple[bytes, int], tuple[int, bytes | None]]
+    coins: list[tuple[Any, ...]] = field(default_factory=list)
+    titles: list[tuple[Any, ...]] = field(default_factory=list)
+    spends: list[tuple[Any, ...]] = field(default_factory=list)
+    epochs: dict[bytes, int] = field(default_factory=dict)
+
+
 _TAKEN = b""
 _LO = attrgetter("lo")
 
@@ -100,6 +114,10 @@ _SPENDS = {
     "serial": bytes, "title_id": bytes, "lo": int, "hi": int, "seq": int, "claim": int, "state": int,
     "new_title": bytes, "time": int,
 }  # fmt: skip
+_COINS = {
+    "serial": bytes, "seq": int, "amount": int, "owner": bytes, "bytes": bytes, "epoch": int, "time": int,
+    "recoined": int,
+}  # fmt: skip
 _TITLES = {
     "serial": bytes, "epoch": int, "seq": int, "title_id": bytes, "lo": int, "hi": int, "owner": bytes,
     "bytes": bytes, "time": int,
@@ -107,6 +125,9 @@ _TITLES = {
 
 TitleMaker = Callable[[bytes, int, int, int, bytes, int], o.Title]
 """A signed title from serial, amount, lo, hi, owner and epoch."""
+
+CoinMaker = Callable[[int, bytes], o.Coin]
+"""A coin of the center's own, of a fresh serial, signed, from amount and owner."""
 
 
 class Batch:
@@ -319,72 +340,104 @@ class Batch:
 
     # ---- writing ------------------------------------------------------------------------------------
 
-    def write(self, make_title: TitleMaker) -> None:
+    def write(self, make_title: TitleMaker, make_coin: CoinMaker) -> None:
         """The one function in which value changes hands: cut what was taken out of its slices and put it
         under new titles of its new owners, or under none (redeemed). Also records the claims.
 
-        What goes to the same owner and touches on one serial becomes one title.
+        What goes to the same owner and touches on one serial becomes one title. What claims settle for one
+        owner on more than one serial, or apart, is recoined: it becomes one fresh coin.
         """
-        slices: dict[tuple[bytes, int], tuple[int, bytes | None]] = {}
-        gone: list[tuple[bytes, int]] = []
-        for serial in dict.fromkeys(cut.part.serial for cut in self._cuts):
-            for piece in self._slices[serial]:
-                if piece.title_id == _TAKEN:
-                    gone.append((serial, piece.lo))
-                elif (serial, piece) not in self._loaded:
-                    slices[serial, piece.lo] = (piece.hi, piece.title_id)
-        spends: list[tuple[Any, ...]] = []
-        titles: list[tuple[Any, ...]] = []
-        epochs: dict[bytes, int] = {}
-        for group in _touching(self._cuts):
-            serial, owner = group[0].part.serial, group[0].owner
-            lo, hi = group[0].part.lo, group[-1].part.hi
-            title, title_id = None, None
-            if owner is not None:
-                amount, epoch = self._coins[serial]
-                epochs[serial] = epoch = epochs.get(serial, epoch) + 1
-                title = make_title(serial, amount, lo, hi, owner, epoch)
-                title_id = object_id(title)
-                titles.append(
-                    (
-                        serial, epoch, self.fact(), title_id, lo, hi, owner, title.encode(),
-                        self._now,
-                    )
-                )  # fmt: skip
-            for cut in group:
-                part = cut.part
-                claim = None if cut.claim is None else cut.claim[0]
-                spends.append(
-                    (
-                        serial, part.title_id, part.lo, part.hi, self.fact(), claim, cut.state,
-                        title_id, self._now,
-                    )
-                )  # fmt: skip
-                if title is not None and title_id is not None and claim is not None:
-                    self._titles.setdefault(claim, {})[title_id] = title
-            slices[serial, lo] = (hi, title_id)
-        self._write_rows(slices, gone, spends, titles, epochs)
+        made = _Made(self._changed_slices())
+        for owner, cuts in _by_owner(self._cuts).items():
+            groups = list(_touching(cuts))
+            amount = sum(cut.part.hi - cut.part.lo for cut in cuts)
+            settled = owner is not None and cuts[0].state == o.SETTLED
+            if owner is not None and settled and len(groups) > 1 and amount <= o.MAX_AMOUNT:
+                self._recoin(cuts, make_coin(amount, owner), make_title, made)
+                continue
+            for group in groups:
+                self._retitle(group, owner, make_title, made)
+        self._write_rows(made)
 
-    def _write_rows(
-        self,
-        slices: dict[tuple[bytes, int], tuple[int, bytes | None]],
-        gone: list[tuple[bytes, int]],
-        spends: list[tuple[Any, ...]],
-        titles: list[tuple[Any, ...]],
-        epochs: dict[bytes, int],
+    def _changed_slices(self) -> dict[tuple[bytes, int], tuple[int, bytes | None]]:
+        """What is left of the slices that something was taken out of, where it is new."""
+        return {
+            (serial, piece.lo): (piece.hi, piece.title_id)
+            for serial in dict.fromkeys(cut.part.serial for cut in self._cuts)
+            for piece in self._slices[serial]
+            if piece.title_id != _TAKEN and (serial, piece) not in self._loaded
+        }
+
+    def _retitle(
+        self, group: Sequence[_Cut], owner: bytes | None, make_title: TitleMaker, made: _Made
     ) -> None:
+        """Put parts that touch under one title of their new owner, or under none."""
+        serial, lo, hi = group[0].part.serial, group[0].part.lo, group[-1].part.hi
+        title = None
+        if owner is not None:
+            amount, epoch = self._coins[serial]
+            made.epochs[serial] = epoch = made.epochs.get(serial, epoch) + 1
+            title = make_title(serial, amount, lo, hi, owner, epoch)
+        title_id = self._spend(group, title, made)
+        made.slices[serial, lo] = (hi, title_id)
+
+    def _recoin(
+        self, cuts: Sequence[_Cut], coin: o.Coin, make_title: TitleMaker, made: _Made
+    ) -> None:
+        """Put parts of any coins under the title of a fresh one, which they fill in their order."""
+        made.coins.append(
+            (
+                coin.serial, self.fact(), coin.amount, coin.owner, coin.encode(), 1, self._now, 1,
+            )
+        )  # fmt: skip
+        title = make_title(coin.serial, coin.amount, 0, coin.amount, coin.owner, 1)
+        title_id = self._spend(cuts, title, made)
+        made.slices[coin.serial, 0] = (coin.amount, title_id)
+        for cut in cuts:
+            made.slices[cut.part.serial, cut.part.lo] = (cut.part.hi, None)
+
+    def _spend(self, cuts: Sequence[_Cut], title: o.Title | None, made: _Made) -> bytes | None:
+        """Record that parts left their titles for another, or for none; the id of that title."""
+        title_id = None
+        if title is not None:
+            title_id = object_id(title)
+            made.titles.append(
+                (
+                    title.serial, title.epoch, self.fact(), title_id, title.lo, title.hi, title.owner,
+                    title.encode(), self._now,
+                )
+            )  # fmt: skip
+        for cut in cuts:
+            part = cut.part
+            claim = None if cut.claim is None else cut.claim[0]
+            made.spends.append(
+                (
+                    part.serial, part.title_id, part.lo, part.hi, self.fact(), claim, cut.state,
+                    title_id, self._now,
+                )
+            )  # fmt: skip
+            if title is not None and title_id is not None and claim is not None:
+                self._titles.setdefault(claim, {})[title_id] = title
+        return title_id
+
+    def _write_rows(self, made: _Made) -> None:
         storage = self._storage
         storage.insert("claims", _CLAIMS, self._claims)
         storage.insert("inputs", _INPUTS, self._inputs)
-        storage.insert("titles", _TITLES, titles)
-        if epochs:
-            new = storage.given({"serial": bytes, "epoch": int}, list(epochs.items()))
+        storage.insert("coins", _COINS, made.coins)
+        storage.insert("titles", _TITLES, made.titles)
+        if made.epochs:
+            new = storage.given({"serial": bytes, "epoch": int}, list(made.epochs.items()))
             storage.execute(
                 f"UPDATE coins SET epoch = new.epoch FROM {new.sql} AS new"
                 " WHERE coins.serial = new.serial",
                 *new.values,
             )
-        merged = [place for place in gone if place not in slices]
+        merged = [
+            (cut.part.serial, cut.part.lo)
+            for cut in self._cuts
+            if (cut.part.serial, cut.part.lo) not in made.slices
+        ]
         if merged:
             places = storage.given({"serial": bytes, "lo": int}, merged)
             storage.execute(
@@ -394,10 +447,10 @@ class Batch:
         storage.insert(
             "slices",
             _SLICES,
-            [(serial, lo, *rest) for (serial, lo), rest in slices.items()],
+            [(serial, lo, *rest) for (serial, lo), rest in made.slices.items()],
             "(serial, lo) DO UPDATE SET hi = excluded.hi, title_id = excluded.title_id",
         )
-        storage.insert("spends", _SPENDS, spends)
+        storage.insert("spends", _SPENDS, made.spends)
         storage.execute("UPDATE sequence SET next = ?", self._next)
 
     def titles_of(self, claim_id: bytes) -> list[o.Title] | None:
@@ -412,18 +465,21 @@ def _overlap(one: Part, other: Part) -> bool:
     return one.title_id == other.title_id and one.lo < other.hi and one.hi > other.lo
 
 
+def _by_owner(cuts: Sequence[_Cut]) -> dict[bytes | None, list[_Cut]]:
+    """Cuts by where they go, in their order."""
+    found: dict[bytes | None, list[_Cut]] = {}
+    for cut in cuts:
+        found.setdefault(cut.owner, []).append(cut)
+    return found
+
+
 def _touching(cuts: Sequence[_Cut]) -> Iterator[list[_Cut]]:
-    """Group cuts that go to the same owner and touch on one serial, in order of (serial, lo)."""
-    ordered = sorted(cuts, key=lambda cut: (cut.part.serial, cut.owner or b"", cut.part.lo))
+    """Group cuts of one owner that touch on one serial, in order of (serial, lo)."""
     group: list[_Cut] = []
-    for cut in ordered:
-        if group:
-            last = group[-1]
-            if (last.part.serial, last.owner, last.part.hi) != (
-                cut.part.serial, cut.owner, cut.part.lo,
-            ):  # fmt: skip
-                yield group
-                group = []
+    for cut in sorted(cuts, key=lambda cut: (cut.part.serial, cut.part.lo)):
+        if group and (group[-1].part.serial, group[-1].part.hi) != (cut.part.serial, cut.part.lo):
+            yield group
+            group = []
         group.append(cut)
     if group:
         yield group

@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from chipcash.center.batch import broken
+from chipcash.center.batch import MAX_INTERVALS, broken
 from chipcash.center.errors import CenterRefused
 from chipcash.center.storage import Storage
 from chipcash_wire import objects as o
@@ -87,9 +88,12 @@ class Inquiry:
     def coin(self, serial: bytes) -> dict[str, Any]:
         """A coin's partition now and its whole life, as JSON. Refused: unknown."""
         with self.storage.reading():
-            row = self.storage.one("SELECT amount, owner, time FROM coins WHERE serial = ?", serial)
+            row = self.storage.one(
+                "SELECT amount, owner, time, recoined, seq FROM coins WHERE serial = ?", serial
+            )
             if row is None:
                 raise unknown("serial")
+            amount, owner, at, recoined, seq = row
             slices = self.storage.all(
                 "SELECT slices.lo, slices.hi, slices.title_id, titles.owner FROM slices"
                 " LEFT JOIN titles ON titles.title_id = slices.title_id"
@@ -98,15 +102,24 @@ class Inquiry:
             )
             spends = self.storage.all(
                 "SELECT spends.time, spends.lo, spends.hi, spends.state, spends.title_id,"
-                " claims.claim_id, old.owner, spends.new_title, new.owner FROM spends"
+                " claims.claim_id, old.owner, spends.new_title, new.owner, new.serial FROM spends"
                 " LEFT JOIN claims ON claims.seq = spends.claim"
                 " JOIN titles AS old ON old.title_id = spends.title_id"
                 " LEFT JOIN titles AS new ON new.title_id = spends.new_title"
                 " WHERE spends.serial = ? ORDER BY spends.seq",
                 serial,
             )
-        amount, owner, at = row
-        issued = {"time": at, "event": "issued", "lo": 0, "hi": amount, "to": owner.hex()}
+            sources = self._made_of(serial, seq) if recoined else []
+        made: dict[str, Any] = {
+            "time": at,
+            "event": "made" if recoined else "issued",
+            "lo": 0,
+            "hi": amount,
+            "to": owner.hex(),
+        }
+        if recoined:
+            made["of"] = sources
+        into = [(lo, hi) for _, lo, hi, *_, other in spends if other not in (None, serial)]
         return {
             "serial": serial.hex(),
             "amount_fen": amount,
@@ -114,17 +127,17 @@ class Inquiry:
                 {
                     "lo": lo,
                     "hi": hi,
-                    "state": "redeemed" if title_id is None else "live",
+                    "state": _state(title_id, lo, hi, into),
                     "title_id": _hex(title_id),
                     "owner": _hex(holder),
                 }
                 for lo, hi, title_id, holder in slices
             ],
-            "history": [issued]
+            "history": [made]
             + [
                 {
                     "time": moved,
-                    "event": "redeemed" if new is None else o.OUTCOMES[state],
+                    "event": _event(state, new, other != serial),
                     "lo": lo,
                     "hi": hi,
                     "title_id": title_id.hex(),
@@ -132,20 +145,50 @@ class Inquiry:
                     "from": payer.hex(),
                     "new_title_id": _hex(new),
                     "to": _hex(payee),
+                    **({"new_serial": other.hex()} if other not in (None, serial) else {}),
                 }
-                for moved, lo, hi, state, title_id, claim_id, payer, new, payee in spends
+                for moved, lo, hi, state, title_id, claim_id, payer, new, payee, other in spends
             ],
         }
+
+    def _made_of(self, serial: bytes, seq: int) -> list[dict[str, Any]]:
+        """What a coin was made of: its fen [lo, hi), and where they were before.
+
+        Its moves are the facts behind its title, which is behind the coin itself.
+        """
+        rows = self.storage.all(
+            "SELECT spends.serial, spends.title_id, spends.lo, spends.hi FROM titles JOIN spends"
+            " ON spends.seq > titles.seq AND spends.seq <= titles.seq + ?"
+            " AND spends.new_title = titles.title_id"
+            " WHERE titles.serial = ? AND titles.epoch = 1 ORDER BY spends.seq",
+            MAX_INTERVALS, serial,
+        )  # fmt: skip
+        found = []
+        at = 0
+        for of, title_id, lo, hi in rows:
+            found.append(
+                {
+                    "lo": at,
+                    "hi": at + hi - lo,
+                    "from_serial": of.hex(),
+                    "from_lo": lo,
+                    "title_id": title_id.hex(),
+                }
+            )
+            at += hi - lo
+        return found
 
     def accounts(self) -> dict[str, Any]:
         """Totals in fen, as JSON: issued_fen = live_fen + redeemed_fen, and live fen by owner."""
         with self.storage.reading():
             # Halves are summed apart: SQLite's integers overflow where the sums of 63-bit amounts do not.
             # PostgreSQL's sums are decimals.
-            issued = self.storage.row(
-                "SELECT COALESCE(SUM(amount >> 32), 0), COALESCE(SUM(amount & 4294967295), 0)"
-                " FROM coins"
-            )
+            sums = dict.fromkeys((0, 1), 0)
+            for recoined, high, low in self.storage.all(
+                "SELECT recoined, SUM(amount >> 32), SUM(amount & 4294967295) FROM coins"
+                " GROUP BY recoined"
+            ):
+                sums[recoined] = (int(high) << 32) + int(low)
             held = self.storage.all(
                 "SELECT titles.owner, SUM((slices.hi - slices.lo) >> 32),"
                 " SUM((slices.hi - slices.lo) & 4294967295)"
@@ -153,19 +196,19 @@ class Inquiry:
                 " GROUP BY titles.owner"
             )
         owners = {owner: (int(high) << 32) + int(low) for owner, high, low in held}
-        redeemed = owners.pop(None, 0)
+        gone = owners.pop(None, 0)
         return {
-            "issued_fen": (int(issued[0]) << 32) + int(issued[1]),
+            "issued_fen": sums[0],
             "live_fen": sum(owners.values()),
-            "redeemed_fen": redeemed,
+            "redeemed_fen": gone - sums[1],
             "owners": {owner.hex(): fen for owner, fen in sorted(owners.items())},
         }
 
     def check(self) -> None:
         """Prove the ledger's rule for every serial: its slices cover [0, amount), each fen once.
 
-        Also that each live slice lies within its title and is not spent under it. Raises LedgerError
-        with the serial.
+        Also that each live slice lies within its title and is not spent under it, and that each coin that the
+        center made of others has what went into it. Raises LedgerError with the serial.
         """
         with self.storage.reading():
             rows = self.storage.all(
@@ -180,8 +223,17 @@ class Inquiry:
                 " ON spends.serial = slices.serial AND spends.title_id = slices.title_id"
                 " WHERE spends.lo < slices.hi AND spends.hi > slices.lo LIMIT 1"
             )
+            made = self.storage.one(
+                "SELECT coins.serial FROM coins"
+                " JOIN titles ON titles.serial = coins.serial AND titles.epoch = 1"
+                " LEFT JOIN (SELECT new_title, SUM(hi - lo) AS fen FROM spends GROUP BY new_title)"
+                " AS moved ON moved.new_title = titles.title_id"
+                " WHERE coins.recoined = 1 AND coins.amount <> COALESCE(moved.fen, 0) LIMIT 1"
+            )
         if spent is not None:
             raise broken(spent[0], "a live slice is recorded as spent under its title")
+        if made is not None:
+            raise broken(made[0], "it was made of other coins, and has not what went into it")
         covered: dict[bytes, int] = {}
         amounts: dict[bytes, int] = {}
         for serial, amount, lo, hi, title_id, of, title_lo, title_hi in rows:
@@ -194,6 +246,20 @@ class Inquiry:
         for serial, amount in amounts.items():
             if covered[serial] != amount:
                 raise broken(serial, f"its slices end at fen {covered[serial]} of {amount}")
+
+
+def _state(title_id: bytes | None, lo: int, hi: int, into: Sequence[tuple[int, int]]) -> str:
+    """The state of a slice. into: what of its coin went into other coins, which is for good."""
+    if title_id is not None:
+        return "live"
+    return "recoined" if any(start < hi and end > lo for start, end in into) else "redeemed"
+
+
+def _event(state: int, new_title: bytes | None, elsewhere: bool) -> str:
+    """How the history calls a move. elsewhere: under a title of another coin."""
+    if new_title is None:
+        return "redeemed"
+    return "recoined" if elsewhere else o.OUTCOMES[state]
 
 
 def _hex(value: bytes | None) -> str | None:

@@ -12,12 +12,12 @@ Signatures are verified before the transaction begins: titles never change once 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from chipcash import crypto
-from chipcash.center.batch import Batch, Part, Repeated, Verified
+from chipcash.center.batch import MAX_INTERVALS, Batch, Part, Repeated, Verified
 from chipcash.center.errors import CenterRefused, LedgerError
 from chipcash.center.inquiry import Inquiry, unknown
 from chipcash.center.parameters import Parameters
@@ -26,10 +26,8 @@ from chipcash.clock import Clock, system_clock
 from chipcash.trust import Trust, object_id
 from chipcash_wire import objects as o
 
-__all__ = ["MAX_INTERVALS", "Center"]
+__all__ = ["Center"]
 
-MAX_INTERVALS = 200
-"""Most intervals in one deposit, so that its receipt fits one object (65535 bytes) in the worst case."""
 MAX_RENEWED = 200
 """Most slices that one reclaim of a title brings back; the next reclaim brings the next."""
 
@@ -38,7 +36,8 @@ class Center(Inquiry):
     """A registration center over its ledger. Safe to use from several threads.
 
     ledger: where it is, see open_storage(); key: the center's private key; trust: the network, whose
-    center certificate must be for that key; clock: seconds since 1970. Methods raise CenterRefused where
+    center certificate must be for that key; clock: seconds since 1970; fresh_serial: 16 bytes that no coin
+    has had, for one that the center makes. Methods raise CenterRefused where
     the center says no, and then nothing has changed.
     """
 
@@ -49,6 +48,7 @@ class Center(Inquiry):
         trust: Trust,
         parameters: Parameters | None = None,
         clock: Clock = system_clock,
+        fresh_serial: Callable[[], bytes] = lambda: secrets.token_bytes(16),
     ) -> None:
         if key.public != trust.center_key:
             raise LedgerError(
@@ -60,6 +60,7 @@ class Center(Inquiry):
         self.parameters = parameters or Parameters()
         self._key = key
         self._clock = clock
+        self._fresh_serial = fresh_serial
 
     def close(self) -> None:
         """Close the ledger."""
@@ -90,8 +91,8 @@ class Center(Inquiry):
             title = self._make_title(coin.serial, coin.amount, 0, coin.amount, coin.owner, 1)
             title_id = object_id(title)
             self.storage.execute(
-                "INSERT INTO coins (serial, seq, amount, owner, bytes, epoch, time)"
-                " VALUES (?,?,?,?,?,1,?)",
+                "INSERT INTO coins (serial, seq, amount, owner, bytes, epoch, time, recoined)"
+                " VALUES (?,?,?,?,?,1,?,0)",
                 coin.serial, self._fact(), coin.amount, coin.owner, coin.encode(), self._clock(),
             )  # fmt: skip
             self.storage.execute(
@@ -343,7 +344,7 @@ class Center(Inquiry):
         """Write what was decided, with evidence and blacklist entries for what was paid twice."""
         for repeated in batch.repeated:
             self._store_evidence(repeated, batch)
-        batch.write(self._make_title)
+        batch.write(self._make_title, self._make_coin)
 
     def _store_evidence(self, repeated: Repeated, batch: Batch) -> None:
         part = repeated.part
@@ -440,7 +441,7 @@ class Center(Inquiry):
             batch.load([], parts)
             for part in parts:
                 batch.take(part, None, o.RECLAIMED, title.owner)
-            batch.write(self._make_title)
+            batch.write(self._make_title, self._make_coin)
             # Those of this reclaim come first; when nothing was left, those of the one before.
             titles = self.storage.all(
                 "SELECT bytes FROM titles WHERE title_id IN (SELECT new_title FROM spends"
@@ -473,6 +474,19 @@ class Center(Inquiry):
             )
         )
         return title
+
+    def _make_coin(self, amount: int, owner: bytes) -> o.Coin:
+        """A coin that is made of others: it bears the center's signature, not the issuing library's."""
+        coin: o.Coin = self._signed(
+            o.Coin(
+                header=self.trust.header,
+                signer=self._key.key_id,
+                serial=self._fresh_serial(),
+                amount=amount,
+                owner=owner,
+            )
+        )
+        return coin
 
     def _make_receipt(
         self, digest: bytes, results: Sequence[o.Result], titles: Sequence[o.Title]

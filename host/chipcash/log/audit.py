@@ -47,7 +47,7 @@ _UNDONE = (o.EXPIRED, o.VOIDED)
 
 @dataclass(frozen=True)
 class Slice:
-    """Fen [lo, hi) of a coin, live under a title of an owner; both None where they are redeemed."""
+    """Fen [lo, hi) of a coin, live under a title of an owner; both None where redeemed or recoined."""
 
     lo: int
     hi: int
@@ -59,7 +59,7 @@ class Slice:
 class CoinState:
     """A coin at the end of the log. epoch: of its newest title; slices: a partition of [0, amount).
 
-    Slices that touch and are under the same title, or are both redeemed, are one.
+    Slices that touch and are under the same title, or under none, are one.
     """
 
     serial: bytes
@@ -84,22 +84,24 @@ class Totals:
     issued_fen: int = 0
     live_fen: int = 0
     redeemed_fen: int = 0
+    recoined_fen: int = 0
 
 
 @dataclass(slots=True)
 class _Coin:
-    """slices: (lo, hi, title_id or None), in order, the whole amount once."""
+    """slices: (lo, hi, title_id or None), in order, the whole amount once. recoined: made of other coins."""
 
     amount: int
     owner: bytes
+    recoined: bool
     epoch: int = 0
     slices: list[tuple[int, int, bytes | None]] = field(default_factory=list)
 
 
 @dataclass(slots=True)
 class _Title:
-    """filled: up to where moves have made it; live: fen under it; longest: interval that a claim spends;
-    due: what claims have settled and is to move: (lo, hi, claim_id)."""
+    """filled: up to where moves have made it; recoined: out of other coins; live: fen under it; longest:
+    interval that a claim spends; due: what claims have settled and is to move: (lo, hi, claim_id)."""
 
     serial: bytes
     lo: int
@@ -107,6 +109,7 @@ class _Title:
     owner: bytes
     expiry: int
     filled: int
+    recoined: bool = False
     live: int = 0
     longest: int = 0
     due: list[tuple[int, int, bytes]] = field(default_factory=list)
@@ -207,7 +210,7 @@ class Replay:
             self._unfinished(
                 entry, f"the key {subject.hex()} paid twice and is not on the blacklist."
             )
-        live = redeemed = 0
+        live = gone = 0
         for coin in self.coins():
             at = 0
             for part in coin.slices:
@@ -215,12 +218,14 @@ class Replay:
                     raise AssertionError(f"the replay itself lost a fen of {coin.serial.hex()}")
                 at = part.hi
                 if part.title_id is None:
-                    redeemed += part.hi - part.lo
+                    gone += part.hi - part.lo
                 else:
                     live += part.hi - part.lo
             if at != coin.amount:
                 raise AssertionError(f"the replay itself lost a fen of {coin.serial.hex()}")
-        self.totals.live_fen, self.totals.redeemed_fen = live, redeemed
+        # What became another coin is gone from its own, and live or redeemed there.
+        self.totals.live_fen = live
+        self.totals.redeemed_fen = redeemed = gone - self.totals.recoined_fen
         assert self.totals.issued_fen == live + redeemed
         return self.totals
 
@@ -238,17 +243,19 @@ class Replay:
     # ---- facts --------------------------------------------------------------------------------------
 
     def _coin(self, coin: o.Coin) -> None:
-        if not self.trust.signed_by_issuer(coin):
+        recoined = self.trust.signed_by_center(coin)
+        if not recoined and not self.trust.signed_by_issuer(coin):
             self._fail(
                 "the coin is not signed by the issuing library: this money was never issued."
             )
         serial = coin.serial
         if serial in self._coins or self._known("coins", "serial", serial):
             self._fail(f"the serial {serial.hex()} is registered for the second time.")
-        self._coins[serial] = _Coin(coin.amount, coin.owner)
+        self._coins[serial] = _Coin(coin.amount, coin.owner, recoined)
         self._unborn[serial] = self.totals.entries
         self.totals.coins += 1
-        self.totals.issued_fen += coin.amount
+        if not recoined:  # else it has to be filled, by its title
+            self.totals.issued_fen += coin.amount
 
     def _title(self, title: o.Title) -> None:
         if not self.trust.signed_by_center(title):
@@ -269,9 +276,11 @@ class Replay:
         if title.epoch == 1:
             if (title.lo, title.hi, title.owner) != (0, coin.amount, coin.owner):
                 self._fail("the coin's first title is not for all of it, or not for its owner.")
-            made.filled, made.live = title.hi, title.hi
+            made.recoined = coin.recoined
             coin.slices = [(0, title.hi, title_id)]
             del self._unborn[title.serial]
+        if title.epoch == 1 and not coin.recoined:
+            made.filled, made.live = title.hi, title.hi
         else:
             self._open[title_id] = self.totals.entries
         self._titles[title_id] = made
@@ -394,9 +403,10 @@ class Replay:
         if move.new_title_id is None:
             if owner != self._issuer:
                 self._fail("the money is redeemed although its payee is not the issuing library.")
+            under = None
         else:
-            self._fill(move.new_title_id, title.serial, lo, hi, owner)
-        _cut(coin.slices, lo, hi, move.new_title_id)
+            under = self._fill(move, title.serial, owner)
+        _cut(coin.slices, lo, hi, under)
         self._db.execute("INSERT INTO moves VALUES (?,?,?,?)", (title_id, lo, hi, move.claim_id))
         title.live -= hi - lo
         self.totals.moves += 1
@@ -426,15 +436,22 @@ class Replay:
             self._fail("the claim did not end so that this could move by it.")
         return title.owner
 
-    def _fill(self, title_id: bytes, serial: bytes, lo: int, hi: int, owner: bytes) -> None:
-        """Put fen under a new title, from its lo to its hi without a gap."""
-        new = self._titles.get(title_id)
-        if new is None or title_id not in self._open:
+    def _fill(self, move: o.Move, serial: bytes, owner: bytes) -> bytes | None:
+        """Put fen under a new title, from its lo to its hi without a gap. What they are under on their own
+        coin from now on: that title, or None if they became another coin."""
+        title_id, lo, hi = move.new_title_id, move.lo, move.hi
+        new = None if title_id is None else self._titles.get(title_id)
+        if new is None or title_id is None or title_id not in self._open:
             self._fail("the money goes under a title that is not in the log, or is complete.")
-        if new.serial != serial:
-            self._fail("the money goes under a title of another coin.")
         if new.owner != owner or owner == self._issuer:
             self._fail("the money goes to somebody else than the one whom it was paid to.")
+        if new.recoined:
+            if move.state != o.SETTLED:
+                self._fail("money that goes back to its payer becomes another coin.")
+            self.totals.recoined_fen += hi - lo
+            lo, hi = new.filled, new.filled + hi - lo
+        elif new.serial != serial:
+            self._fail("the money goes under a title of another coin.")
         if lo != new.filled or hi > new.hi:
             self._fail(
                 f"fen {lo} to {hi} go under a title where fen {new.filled} is next, and {new.hi} the end."
@@ -443,6 +460,7 @@ class Replay:
         new.live += hi - lo
         if hi == new.hi:
             del self._open[title_id]
+        return None if new.recoined else title_id
 
     def _void(self, void: o.Void) -> None:
         if not self.trust.signed_by(void, void.payee):
@@ -519,7 +537,7 @@ class Replay:
         if found is not None:
             return found
         row = self._db.execute(
-            "SELECT serial, lo, hi, owner, expiry, hi, 0, longest FROM titles WHERE title_id = ?",
+            "SELECT serial, lo, hi, owner, expiry, hi, 0, 0, longest FROM titles WHERE title_id = ?",
             (title_id,),
         ).fetchone()
         return None if row is None else _Title(*row)

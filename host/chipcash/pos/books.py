@@ -49,6 +49,7 @@ from chipcash.terminal import (
     Refusal,
     VerifiedPayment,
     new_request,
+    recoined,
     verify_payer,
     verify_payment,
     verify_receipt,
@@ -731,12 +732,12 @@ class Pos:
 
     def _book_payments(self, deposit: o.Deposit, receipt: o.Receipt, report: m.SyncReport) -> int:
         total = 0
+        fresh = recoined(receipt, self.public)
         results = {result.claim_id: result for result in receipt.results}
         for claim in deposit.claims:
             claim_id = object_id(claim)
             outcomes = results[claim_id].outcomes
             settled = sum(x.hi - x.lo for x in outcomes if x.state == o.SETTLED)
-            total += settled
             states = {x.state for x in outcomes}
             reason = ""
             disputed = 0
@@ -757,13 +758,15 @@ class Pos:
             row = self._need("SELECT data FROM payments WHERE claim_id = ?", claim_id)
             for outcome, title in zip(outcomes, o.Payment.decode(row["data"]).titles, strict=True):
                 if outcome.state == o.SETTLED:
+                    fen = outcome.hi - outcome.lo
+                    serial, lo = (
+                        (title.serial, outcome.lo) if fresh is None else (fresh.serial, total)
+                    )
                     self.store.execute(
                         "INSERT INTO parts (claim_id, serial, lo, hi) VALUES (?,?,?,?)",
-                        claim_id,
-                        title.serial,
-                        outcome.lo,
-                        outcome.hi,
-                    )
+                        claim_id, serial, lo, lo + fen,
+                    )  # fmt: skip
+                    total += fen
         self._place_parts()
         return total
 

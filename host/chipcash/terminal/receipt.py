@@ -8,7 +8,7 @@ from chipcash.errors import ChipcashError
 from chipcash.trust import Trust
 from chipcash_wire import objects as o
 
-__all__ = ["ReceiptError", "verify_receipt"]
+__all__ = ["ReceiptError", "recoined", "verify_receipt"]
 
 
 class ReceiptError(ChipcashError):
@@ -39,6 +39,25 @@ def verify_receipt(receipt: o.Receipt, deposit: o.Deposit, trust: Trust) -> None
     for title in receipt.titles:
         if title.header != deposit.header or not trust.signed_by_center(title):
             raise _error("a title in it is not signed by the registration center")
+
+
+def recoined(receipt: o.Receipt, payee: bytes) -> o.Title | None:
+    """The title of the fresh coin that a deposit's settled intervals became, filling it from fen 0 on in the
+    order of the deposit; None if they stayed on their coins (protocols/spec/center.md, Recoining).
+
+    For a deposit all of whose claims are the payee's, and new to the center.
+    """
+    settled = sum(
+        item.hi - item.lo
+        for result in receipt.results
+        for item in result.outcomes
+        if item.state == o.SETTLED
+    )
+    for title in receipt.titles:
+        # No title but the first of a coin has epoch 1, and nobody is paid with an issued coin's first.
+        if (title.epoch, title.owner, title.amount) == (1, payee, settled):
+            return title
+    return None
 
 
 def _error(why: str) -> ReceiptError:

@@ -31,6 +31,8 @@ _CHANGED = (
     "blacklist",
 )
 
+_COINS = "serial, amount, owner, bytes, epoch, time, recoined"
+
 
 def upgrade() -> None:
     """Make the new tables, fill them from the old ones, remove those."""
@@ -49,7 +51,7 @@ def upgrade() -> None:
 def _create() -> None:
     # next: number of the next fact. There is one row.
     op.create_table("sequence", whole("next"), **STRICT)
-    # epoch: of the newest title of this serial.
+    # epoch: of the newest title of this serial. recoined: 1 if the center made it of other coins, else 0.
     op.create_table(
         "coins",
         binary("serial"),
@@ -59,6 +61,7 @@ def _create() -> None:
         binary("bytes"),
         whole("epoch"),
         whole("time"),
+        whole("recoined"),
         sa.PrimaryKeyConstraint("serial", name="coins_key"),
         **STRICT,
     )
@@ -188,8 +191,9 @@ def _fill(db: sa.Connection) -> None:
     """Copy the rows; facts get their numbers in an order in which they can have been registered."""
     number = {fact: at for at, fact in enumerate(_facts(db), 1)}
     _insert(db, "sequence", [(len(number) + 1,)])
+    rows = db.execute(sa.text("SELECT serial, amount, owner, bytes, epoch, time, 0 FROM old_coins"))
+    _insert(db, "coins", [(number["coins", row[0]], *row) for row in rows], f"seq, {_COINS}")
     for table, columns, key in (
-        ("coins", "serial, amount, owner, bytes, epoch, time", "serial"),
         ("claims", "claim_id, payer, bytes, time, result, fund, loss", "claim_id"),
         ("blacklist", "sequence, subject, bytes", "subject"),
     ):
