@@ -94,7 +94,7 @@ def test_from_a_banks_witness_to_an_auditors_report(cli: Cli, place: Path) -> No
         assert told_all["evidence"] == 1
     said = cli.run(*audit, "--witness", key).stdout
     assert "is in order" in said
-    assert "redeemed:        3.00 yuan" in said
+    assert "redeemed:        3.30 yuan" in said
     # A witness that has seen more refuses, also after it was started again.
     with witness(cli, "bank") as (key, url):
         other = place / "other"

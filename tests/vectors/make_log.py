@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from chipcash.log.facts import Fact, make_entry
 from chipcash_wire import objects as o
 from tests.vectors.make_objects import repeated
-from tests.vectors.signing import DAY, T0, YEAR, Network, derived
+from tests.vectors.signing import DAY, T0, YEAR, Network, derived, serial
 
 ORIGIN = "log.chipcash.example"
 WITNESS = "bank.chipcash.example/witness"
@@ -123,13 +123,15 @@ def _story(net: Network) -> list[tuple[str, o.LogEntry]]:
     first, second = net.first_payment.claim, net.second_payment.claim
     story.claim("the first payment", first, o.SETTLED)
     story.claim("the second payment, of two titles", second, o.SETTLED)
-    touching = net.title("merchant", 0, 6_200, 4, expiry=T0 + 366 * DAY)
-    story.add("one title of two intervals that touch", touching)
-    story.move("what was paid first", first, 0, touching)
-    story.move("what was paid next", second, 1, touching)
-    other = net.title("merchant", 50_000, 70_000, 5, expiry=T0 + 366 * DAY)
-    story.add("the title of the other interval", other)
-    story.move("all of a title", second, 0, other)
+    fresh = net.coin(26_200, "merchant", by="center", serial=serial("fresh coin"))
+    whole = net.title(
+        "merchant", 0, 26_200, 1, serial=fresh.serial, amount=26_200, expiry=T0 + 366 * DAY
+    )
+    story.add("a fresh coin", fresh)
+    story.add("the title of the fresh coin", whole)
+    story.move("what was paid first", first, 0, whole)
+    story.move("what was paid next", second, 0, whole)
+    story.move("what was paid at last", second, 1, whole)
     again = repeated(net)
     story.claim("a repeat payment", again, o.DISPUTED, first)
     evidence = o.Evidence(header=net.header, title=net.small_title, claims=(first, again))
@@ -138,13 +140,13 @@ def _story(net: Network) -> list[tuple[str, o.LogEntry]]:
         1, "card", reason=o.REASON_REPEAT_PAYMENT, digest=net.id(evidence)
     )  # fmt: skip
     story.add("its payer's key", listing)
-    redeeming = net.transfer("merchant", "issuer", touching, 0, 6_200, "redemption")
+    redeeming = net.transfer("merchant", "issuer", whole, 0, 6_200, "redemption")
     story.claim("a redemption", redeeming, o.SETTLED)
     story.move("what is redeemed", redeeming, 0, None)
     unpaid = net.transfer("card", "merchant", net.small_title, 6_200, 6_300, "voided")
     story.add("a void", net.void(unpaid, "merchant"))
     story.claim("a voided claim", unpaid, o.VOIDED)
-    renewed = net.title("bank", 10_000, 50_000, 6, expiry=T0 + 3 * YEAR)
+    renewed = net.title("bank", 10_000, 50_000, 4, expiry=T0 + 3 * YEAR)
     story.add("the title of what expired", renewed, time=T0 + 2 * YEAR)
     back = o.Move(
         title_id=net.id(net.bank_title), lo=10_000, hi=50_000, state=o.RECLAIMED,
@@ -208,6 +210,11 @@ def _refused(net: Network, story: list[tuple[str, o.LogEntry]]) -> list[dict[str
         "a title for a fen more than moved", "title of the first withdrawal", longer,
         "move of the first withdrawal",
     )  # fmt: skip
+    fresh = story[at["a fresh coin"]][1].coins[0]
+    alien = net.coin(26_200, "merchant", by="stranger", serial=fresh.serial)
+    instead("a fresh coin of somebody else's", "a fresh coin", alien, "a fresh coin")
+    fuller = net.coin(26_201, "merchant", by="center", serial=fresh.serial)
+    instead("a fresh coin with a fen more", "a fresh coin", fuller, "the title of the fresh coin")
     move = story[at["what was paid first"]][1].moves[0]
     moved = o.Move(**{**move.__dict__, "hi": move.hi + 1})
     instead("a fen more than was paid", "what was paid first", moved, "what was paid first")

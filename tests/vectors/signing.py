@@ -99,10 +99,12 @@ class Network:
         values.setdefault("header", self.header)
         return self.sign(signer, cls(**values))
 
-    def coin(self, amount: int = 1_000_000, owner: str = "bank", **changes: Any) -> o.Coin:
-        """A coin of the issuing library."""
+    def coin(
+        self, amount: int = 1_000_000, owner: str = "bank", *, by: str = "issuer", **changes: Any
+    ) -> o.Coin:
+        """A coin of the issuing library, or one that the center made."""
         values = {"serial": serial("coin 1"), "amount": amount, "owner": self.public(owner)}
-        return self._signed(o.Coin, "issuer", {**values, **changes})
+        return self._signed(o.Coin, by, {**values, **changes})
 
     def title(
         self, owner: str, lo: int, hi: int, epoch: int, *, by: str = "center", **changes: Any

@@ -55,7 +55,7 @@ def test_audit(suite: str) -> None:
         totals = replay.finish()
     assert (totals.issued_fen, totals.redeemed_fen, totals.evidence) == (1_000_000, 6_200, 1)
     refused = [line for line in lines if "instead" in line]
-    assert len(refused) == 7
+    assert len(refused) == 9
     for line in refused:
         spoilt = entries(lines)
         spoilt[line["instead"]] = bytes.fromhex(line["entry"])
