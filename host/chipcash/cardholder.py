@@ -8,6 +8,7 @@ takes each thing once.
 from __future__ import annotations
 
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from chipcash.card import Card, CardError
@@ -88,8 +89,8 @@ def synchronise(card: Card, center: CenterApi, trust: Trust) -> Synchronisation:
     titles = []
     for title in center.titles(key):
         if title.expiry < now.time:
-            back += _reclaim(center, o.Reclaim(header=trust.header, claims=(), voids=(),
-                                               title_id=object_id(title)))  # fmt: skip
+            reclaim = o.Reclaim(header=trust.header, claims=(), voids=(), title_id=object_id(title))
+            back += _reclaim(center, reclaim, (title,))
         else:
             titles.append(title)
     returned = {object_id(title) for title in back}
@@ -135,14 +136,15 @@ def _reclaim_claims(card: Card, center: CenterApi, trust: Trust) -> list[o.Title
     """Ask for the money of the payments that the card remembers; they are shown in a PIN session."""
     back: list[o.Title] = []
     for payment in card.payments():
-        back += _reclaim(center, o.Reclaim(header=trust.header, claims=(payment.claim,), voids=()))
+        reclaim = o.Reclaim(header=trust.header, claims=(payment.claim,), voids=())
+        back += _reclaim(center, reclaim, payment.titles)
     return back
 
 
-def _reclaim(center: CenterApi, reclaim: o.Reclaim) -> list[o.Title]:
+def _reclaim(center: CenterApi, reclaim: o.Reclaim, titles: Sequence[o.Title]) -> list[o.Title]:
     """The titles that a reclaim brings back; none while the payee may still deposit."""
     try:
-        return list(center.reclaim(reclaim).titles)
+        return list(center.reclaim(reclaim, titles).titles)
     except CenterRefused as refused:
         if refused.name in _NOT_YET:
             return []

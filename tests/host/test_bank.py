@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +29,10 @@ class Line:
         self.world = world
         self.dead = ""
 
-    def settle(self, deposit: o.Deposit) -> o.Receipt:
+    def settle(self, deposit: o.Deposit, titles: Sequence[o.Title] = ()) -> o.Receipt:
         if self.dead == "before":
             raise CenterUnreachable("The line is dead.")
-        receipt = self.world.center.settle(deposit)
+        receipt = self.world.center.settle(deposit, titles)
         if self.dead == "after":
             raise CenterUnreachable("The line went dead.")
         return receipt

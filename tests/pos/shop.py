@@ -141,8 +141,8 @@ class BadNetwork:
             raise CenterUnreachable("The line went dead.")
         return result
 
-    def settle(self, deposit: o.Deposit) -> o.Receipt:
-        result: o.Receipt = self._pass("settle", deposit)
+    def settle(self, deposit: o.Deposit, titles: Sequence[o.Title] = ()) -> o.Receipt:
+        result: o.Receipt = self._pass("settle", deposit, titles)
         return result
 
     def register_void(self, void: o.Void) -> None:

@@ -41,6 +41,29 @@ def clone(shop: Shop, path: str) -> str:
     return f"sim:{copy}"
 
 
+def test_deposits_and_transfers_carry_all_titles_that_they_spend(tmp_path: Path) -> None:
+    """So a center of several ledgers has to look for none."""
+
+    class Watched(BadNetwork):
+        def settle(self, deposit: o.Deposit, titles: Sequence[o.Title] = ()) -> o.Receipt:
+            spent = {item.title_id for claim in deposit.claims for item in claim.inputs}
+            assert sorted(map(object_id, titles)) == sorted(spent)
+            kinds.append(len(spent))
+            return super().settle(deposit, titles)
+
+    kinds: list[int] = []
+    shop = Shop(tmp_path, "p256")
+    network = Watched(shop.center, -1, answer=False)
+    shop.pos.sync(network)
+    path = shop.card(money=(1000, 1000))
+    for amount in (300, 400, 1100):
+        shop.pay(path, amount)
+    shop.pos.sync(network)
+    shop.pos.redeem(network)
+    assert kinds == [2, 2]
+    shop.close()
+
+
 @pytest.mark.parametrize("suite", SUITES)
 def test_pending_becomes_verified(tmp_path: Path, suite: str) -> None:
     shop = Shop(tmp_path, suite)
@@ -167,8 +190,8 @@ def test_many_payments_go_in_batches(shop: Shop) -> None:
 
 def test_a_receipt_that_is_not_for_the_deposit_changes_nothing(shop: Shop) -> None:
     class Liar(BadNetwork):
-        def settle(self, deposit: o.Deposit) -> o.Receipt:
-            return changed(super().settle(deposit), time=1)
+        def settle(self, deposit: o.Deposit, titles: Sequence[o.Title] = ()) -> o.Receipt:
+            return changed(super().settle(deposit, titles), time=1)
 
     shop.pay(shop.card(), 1200)
     with pytest.raises(ReceiptError, match="No payment changed its state"):
@@ -282,10 +305,10 @@ def test_two_processes_may_synchronise_at_once(shop: Shop) -> None:
     """Another POS process does all of it while this one waits for the center's answer."""
 
     class Overtaken(BadNetwork):
-        def settle(self, deposit: o.Deposit) -> o.Receipt:
+        def settle(self, deposit: o.Deposit, titles: Sequence[o.Title] = ()) -> o.Receipt:
             with Pos(shop.folder / "pos", clock=lambda: shop.now) as other:
                 other.sync(self.center)
-            return super().settle(deposit)
+            return super().settle(deposit, titles)
 
         def blacklist(self, since: int = 0) -> tuple[Sequence[o.BlacklistEntry], o.SignedTime]:
             answer = super().blacklist(since)

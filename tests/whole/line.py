@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -166,14 +166,14 @@ class Observed(Center):
         self._registered: dict[bytes, list[tuple[int, int, bytes]]] = {}
         self._returned: set[bytes] = set()
 
-    def settle(self, deposit: o.Deposit) -> o.Receipt:
-        receipt = super().settle(deposit)
+    def settle(self, deposit: o.Deposit, titles: Sequence[o.Title] = ()) -> o.Receipt:
+        receipt = super().settle(deposit, titles)
         for claim, result in zip(deposit.claims, receipt.results, strict=True):
             self._watch(claim, result)
         return receipt
 
-    def reclaim(self, reclaim: o.Reclaim) -> o.Receipt:
-        receipt = super().reclaim(reclaim)
+    def reclaim(self, reclaim: o.Reclaim, titles: Sequence[o.Title] = ()) -> o.Receipt:
+        receipt = super().reclaim(reclaim, titles)
         if reclaim.title_id is None:
             self._watch(reclaim.claims[0], receipt.results[0])
             return receipt

@@ -143,7 +143,7 @@ class BankLibrary:
         ):
             reclaim = o.Reclaim(header=self.trust.header, claims=(), voids=(), title_id=title_id)
             try:
-                receipt = self._center.reclaim(reclaim)
+                receipt = self._center.reclaim(reclaim, [o.Title.decode(data)])
             except CenterRefused as error:
                 if error.name == "not-yet":
                     continue
@@ -214,12 +214,18 @@ class BankLibrary:
         """Have a recorded transfer settled; again is harmless."""
         (data,) = self._db.row("SELECT deposit FROM transfers WHERE seq = ?", seq)
         deposit = o.Deposit.decode(data)
-        receipt = self._center.settle(deposit)
+        titles = {
+            item.title_id: self._title(item.title_id)
+            for claim in deposit.claims
+            for item in claim.inputs
+        }
+        receipt = self._center.settle(deposit, list(titles.values()))
         back = 0
         for claim, result in zip(deposit.claims, receipt.results, strict=True):
             if all(outcome.state == o.EXPIRED for outcome in result.outcomes):
                 reclaim = o.Reclaim(header=self.trust.header, claims=(claim,), voids=())
-                for title in self._center.reclaim(reclaim).titles:
+                spent = [titles[item.title_id] for item in claim.inputs]
+                for title in self._center.reclaim(reclaim, spent).titles:
                     self.add(title)
                     back += title.hi - title.lo
         self._db.execute("UPDATE transfers SET receipt = ? WHERE seq = ?", receipt.encode(), seq)

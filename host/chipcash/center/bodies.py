@@ -4,11 +4,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TypeVar
 
 from chipcash_wire import objects as o
 from chipcash_wire import tlv
 
-__all__ = ["join", "split"]
+__all__ = ["join", "split", "with_titles"]
+
+_Object = TypeVar("_Object", bound=o.Object)
 
 
 def join(items: Iterable[o.Object]) -> bytes:
@@ -25,3 +28,9 @@ def split(data: bytes) -> list[bytes]:
         found.append(data[at:end])
         at = end
     return found
+
+
+def with_titles(kind: type[_Object], data: bytes) -> tuple[_Object, tuple[o.Title, ...]]:
+    """An object, and the titles that are carried behind it. Raises WireError."""
+    first, *rest = split(data) or [b""]
+    return kind.decode(first), tuple(o.Title.decode(part) for part in rest)

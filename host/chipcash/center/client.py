@@ -12,7 +12,7 @@ from typing import Any, NoReturn, Protocol, Self, TypeVar
 
 import httpx
 
-from chipcash.center.bodies import split
+from chipcash.center.bodies import join, split
 from chipcash.center.errors import CenterRefused, CenterReplyInvalid, CenterUnreachable
 from chipcash.evidence import EvidenceInvalid, verify_evidence
 from chipcash.trust import Trust, object_id
@@ -30,14 +30,15 @@ class CenterApi(Protocol):
     def register_coin(self, coin: o.Coin) -> o.Title:
         """Register a coin; its owner's title."""
 
-    def settle(self, deposit: o.Deposit) -> o.Receipt:
-        """Settle a deposit's claims; the receipt."""
+    def settle(self, deposit: o.Deposit, titles: Sequence[o.Title] = ()) -> o.Receipt:
+        """Settle a deposit's claims; the receipt. titles: those that the claims spend, as far as the caller
+        has them: a center of several ledgers need not look for them."""
 
     def register_void(self, void: o.Void) -> None:
         """Bar a claim for ever."""
 
-    def reclaim(self, reclaim: o.Reclaim) -> o.Receipt:
-        """Give money back to its payer; a receipt with its new titles."""
+    def reclaim(self, reclaim: o.Reclaim, titles: Sequence[o.Title] = ()) -> o.Receipt:
+        """Give money back to its payer; a receipt with its new titles. titles: as of settle()."""
 
     def register_card(self, certificate: o.Certificate) -> o.RiskParameters:
         """Register a certified card; its risk parameters."""
@@ -123,9 +124,9 @@ class CenterClient:
             self._invalid("the title is not this coin's")
         return title
 
-    def settle(self, deposit: o.Deposit) -> o.Receipt:
+    def settle(self, deposit: o.Deposit, titles: Sequence[o.Title] = ()) -> o.Receipt:
         """Settle a deposit; the same deposit brings the same receipt."""
-        receipt = self._receipt("/v1/deposits", deposit)
+        receipt = self._receipt("/v1/deposits", deposit, titles)
         ids = [object_id(claim) for claim in deposit.claims]
         if [result.claim_id for result in receipt.results] != ids:
             self._invalid("the receipt is about other claims")
@@ -135,9 +136,9 @@ class CenterClient:
         """Bar a claim for ever."""
         self._request("POST", "/v1/voids", void)
 
-    def reclaim(self, reclaim: o.Reclaim) -> o.Receipt:
+    def reclaim(self, reclaim: o.Reclaim, titles: Sequence[o.Title] = ()) -> o.Receipt:
         """Give money back to its payer."""
-        return self._receipt("/v1/reclaims", reclaim)
+        return self._receipt("/v1/reclaims", reclaim, titles)
 
     def register_card(self, certificate: o.Certificate) -> o.RiskParameters:
         """Register a certified card; its risk parameters."""
@@ -211,9 +212,15 @@ class CenterClient:
 
     # ---- how ----------------------------------------------------------------------------------------
 
-    def _request(self, method: str, path: str, body: o.Object | None = None) -> httpx.Response:
+    def _request(
+        self,
+        method: str,
+        path: str,
+        body: o.Object | None = None,
+        titles: Sequence[o.Title] = (),
+    ) -> httpx.Response:
         headers = {"Content-Type": "application/octet-stream"} if body is not None else {}
-        content = body.encode() if body is not None else None
+        content = join((body, *titles)) if body is not None else None
         try:
             response = self._http.request(method, path, content=content, headers=headers)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
@@ -236,9 +243,14 @@ class CenterClient:
             self._invalid(str(error))
 
     def _signed(
-        self, kind: type[_Signed], method: str, path: str, body: o.Object | None = None
+        self,
+        kind: type[_Signed],
+        method: str,
+        path: str,
+        body: o.Object | None = None,
+        titles: Sequence[o.Title] = (),
     ) -> _Signed:
-        found = self._decode(kind, self._request(method, path, body).content)
+        found = self._decode(kind, self._request(method, path, body, titles).content)
         self._need_center(found)
         return found
 
@@ -258,8 +270,10 @@ class CenterClient:
             self._invalid("it is no JSON object")
         return answer
 
-    def _receipt(self, path: str, body: o.Deposit | o.Reclaim) -> o.Receipt:
-        receipt = self._signed(o.Receipt, "POST", path, body)
+    def _receipt(
+        self, path: str, body: o.Deposit | o.Reclaim, titles: Sequence[o.Title]
+    ) -> o.Receipt:
+        receipt = self._signed(o.Receipt, "POST", path, body, titles)
         if receipt.digest != object_id(body):
             self._invalid("the receipt is for another request")
         self._need_titles(receipt.titles)

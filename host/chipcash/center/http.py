@@ -21,7 +21,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 import chipcash
-from chipcash.center.bodies import join
+from chipcash.center.bodies import join, with_titles
 from chipcash.center.errors import CenterRefused
 from chipcash.center.operations import Operations
 from chipcash.center.registration import Center
@@ -82,7 +82,7 @@ def _coins(center: Center, call: Call) -> Response:
 
 
 def _deposits(center: Center, call: Call) -> Response:
-    receipt = center.settle(o.Deposit.decode(call.body))
+    receipt = center.settle(*with_titles(o.Deposit, call.body))
     call.operations.deposited(receipt)
     return _octets(receipt)
 
@@ -93,7 +93,7 @@ def _voids(center: Center, call: Call) -> Response:
 
 
 def _reclaims(center: Center, call: Call) -> Response:
-    return _octets(center.reclaim(o.Reclaim.decode(call.body)))
+    return _octets(center.reclaim(*with_titles(o.Reclaim, call.body)))
 
 
 def _certificates(center: Center, call: Call) -> Response:
@@ -147,10 +147,11 @@ ENDPOINTS = (
     Endpoint("POST", "/v1/coins", "registerCoin", "Register a coin", _coins,
              body="coin", answer="title of the coin's owner, the same again for the same coin"),
     Endpoint("POST", "/v1/deposits", "settle", "Settle claims", _deposits,
-             body="deposit", answer="receipt, the same again for the same deposit"),
+             body="deposit, titles",
+             answer="receipt, the same again for the same deposit"),
     Endpoint("POST", "/v1/voids", "registerVoid", "Bar a claim for ever", _voids, body="void"),
     Endpoint("POST", "/v1/reclaims", "reclaim", "Give money back to its payer", _reclaims,
-             body="reclaim", answer="receipt"),
+             body="reclaim, titles", answer="receipt"),
     Endpoint("POST", "/v1/certificates", "registerCard", "Register a certified card", _certificates,
              body="certificate", answer="risk parameters"),
     Endpoint("GET", "/v1/titles/{key}", "titles", "Live titles of an owner", _titles,

@@ -107,8 +107,10 @@ class Center(Inquiry):
             )  # fmt: skip
             return title
 
-    def settle(self, deposit: o.Deposit) -> o.Receipt:
+    def settle(self, deposit: o.Deposit, titles: Sequence[o.Title] = ()) -> o.Receipt:
         """Settle a deposit's claims, each interval by itself, in one transaction.
+
+        titles: those that the claims spend, any or none; this ledger knows its own.
 
         The same deposit brings the same receipt, a claim registered before its first outcome. The receipt
         carries the titles that the claims led to. A claim that does not verify ends *invalid* and
@@ -163,8 +165,10 @@ class Center(Inquiry):
             if known is None:
                 self._store_void(void, self._fact())
 
-    def reclaim(self, reclaim: o.Reclaim) -> o.Receipt:
+    def reclaim(self, reclaim: o.Reclaim, titles: Sequence[o.Title] = ()) -> o.Receipt:
         """Give money back to its payer: the intervals of a claim, or what is left of an expired title.
+
+        titles: as of settle().
 
         The receipt carries the payer's new titles; asking again brings them again. Refused: network,
         signature (of the void), not-yet (neither past deadline or expiry and grace, nor voided), unknown.

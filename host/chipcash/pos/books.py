@@ -87,8 +87,8 @@ _LEGAL: dict[P | None, frozenset[P]] = {
 class CenterService(Protocol):
     """What a POS asks a registration center for; chipcash.center.client.CenterClient is one."""
 
-    def settle(self, deposit: o.Deposit) -> o.Receipt:
-        """Settle a deposit's claims; the receipt."""
+    def settle(self, deposit: o.Deposit, titles: Sequence[o.Title] = ()) -> o.Receipt:
+        """Settle a deposit's claims; the receipt. titles: those that they spend."""
 
     def register_void(self, void: o.Void) -> None:
         """Bar a claim for ever."""
@@ -710,7 +710,7 @@ class Pos:
 
     def _settle(self, client: CenterService, deposit: o.Deposit, report: m.SyncReport) -> None:
         """Send a stored deposit and book its receipt, in one transaction. Idempotent."""
-        receipt = client.settle(deposit)
+        receipt = client.settle(deposit, self._spent_titles(deposit))
         verify_receipt(receipt, deposit, self.trust)
         with self.store.transaction():
             row = self._need("SELECT kind, receipt FROM deposits WHERE nonce = ?", deposit.nonce)
@@ -729,6 +729,20 @@ class Pos:
             )
             if row["kind"] != "PAYMENTS":
                 report.transfers.append(self._transfer(deposit.nonce))
+
+    def _spent_titles(self, deposit: o.Deposit) -> list[o.Title]:
+        """The titles that a deposit's claims spend: of payments as they came, of transfers from the books."""
+        found = {
+            object_id(title): title
+            for row in self.store.all("SELECT data FROM payments WHERE deposit = ?", deposit.nonce)
+            for title in o.Payment.decode(row["data"]).titles
+        }
+        for item in (item for claim in deposit.claims for item in claim.inputs):
+            if item.title_id not in found:
+                row = self.store.one("SELECT data FROM titles WHERE title_id = ?", item.title_id)
+                if row is not None:
+                    found[item.title_id] = o.Title.decode(row["data"])
+        return list(found.values())
 
     def _book_payments(self, deposit: o.Deposit, receipt: o.Receipt, report: m.SyncReport) -> int:
         total = 0
