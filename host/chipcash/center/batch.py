@@ -66,12 +66,14 @@ class _Slice:
 
 @dataclass(frozen=True)
 class _Cut:
-    """A part on its way to an owner, or to nobody (redeemed). claim: seq and id; None: a title's renewal."""
+    """A part on its way to an owner, or to nobody (redeemed). claim: seq and id; None: a title's renewal;
+    deposit: the how-manieth of the batch."""
 
     part: Part
     owner: bytes | None
     claim: tuple[int, bytes] | None
     state: int
+    deposit: int
 
 
 @dataclass(frozen=True)
@@ -138,6 +140,7 @@ class Batch:
         self._storage = storage
         self._now = now
         self._next = 0
+        self._deposit = 0
         self._results: dict[bytes, bytes] = {}
         self._seqs: dict[bytes, int] = {}
         self._voids: set[tuple[bytes, bytes, int]] = set()
@@ -248,6 +251,10 @@ class Batch:
         """Whether a void bars the claim."""
         return (claim.payee, claim.nonce, claim.amount) in self._voids
 
+    def next_deposit(self) -> None:
+        """What is taken from here on is another deposit's: it makes titles of its own."""
+        self._deposit += 1
+
     def number(self, claim_id: bytes) -> int:
         """The seq of a claim, registered or about to be: the next one."""
         return self._seqs.setdefault(claim_id, self._next)
@@ -271,7 +278,7 @@ class Batch:
         claim = None
         if verified is not None:
             claim = (self.number(verified.claim_id), verified.claim_id)
-        self._cuts.append(_Cut(part, owner, claim, state))
+        self._cuts.append(_Cut(part, owner, claim, state, self._deposit))
         return True
 
     def first_mover(self, part: Part) -> bytes | None:
@@ -344,11 +351,11 @@ class Batch:
         """The one function in which value changes hands: cut what was taken out of its slices and put it
         under new titles of its new owners, or under none (redeemed). Also records the claims.
 
-        What goes to the same owner and touches on one serial becomes one title. What claims settle for one
-        owner on more than one serial, or apart, is recoined: it becomes one fresh coin.
+        What of one deposit goes to the same owner and touches on one serial becomes one title. What claims of
+        it settle for one owner on more than one serial, or apart, is recoined: it becomes one fresh coin.
         """
         made = _Made(self._changed_slices())
-        for owner, cuts in _by_owner(self._cuts).items():
+        for (_, owner), cuts in _by_deposit_and_owner(self._cuts).items():
             groups = list(_touching(cuts))
             amount = sum(cut.part.hi - cut.part.lo for cut in cuts)
             settled = owner is not None and cuts[0].state == o.SETTLED
@@ -465,16 +472,16 @@ def _overlap(one: Part, other: Part) -> bool:
     return one.title_id == other.title_id and one.lo < other.hi and one.hi > other.lo
 
 
-def _by_owner(cuts: Sequence[_Cut]) -> dict[bytes | None, list[_Cut]]:
-    """Cuts by where they go, in their order."""
-    found: dict[bytes | None, list[_Cut]] = {}
+def _by_deposit_and_owner(cuts: Sequence[_Cut]) -> dict[tuple[int, bytes | None], list[_Cut]]:
+    """Cuts by whose order they are and where they go, in their order."""
+    found: dict[tuple[int, bytes | None], list[_Cut]] = {}
     for cut in cuts:
-        found.setdefault(cut.owner, []).append(cut)
+        found.setdefault((cut.deposit, cut.owner), []).append(cut)
     return found
 
 
 def _touching(cuts: Sequence[_Cut]) -> Iterator[list[_Cut]]:
-    """Group cuts of one owner that touch on one serial, in order of (serial, lo)."""
+    """Group cuts of one deposit and one owner that touch on one serial, in order of (serial, lo)."""
     group: list[_Cut] = []
     for cut in sorted(cuts, key=lambda cut: (cut.part.serial, cut.part.lo)):
         if group and (group[-1].part.serial, group[-1].part.hi) != (cut.part.serial, cut.part.lo):

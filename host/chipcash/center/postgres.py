@@ -30,7 +30,8 @@ except ImportError as error:
 __all__ = ["PostgresStorage", "upgrade"]
 
 _LOCK = 0x63686970_63617368
-"""The advisory lock of who writes to the ledger: "chipcash"."""
+_LOCKED = "hashtextextended(current_schema(), %s)"
+"""The advisory lock of who writes to the ledger, one for each schema of a database: seeded by "chipcash"."""
 
 _CONNECT_S = 5
 _CONNECTIONS = 16
@@ -51,7 +52,7 @@ class PostgresStorage(Storage):
     def _create_if_empty(self, url: str) -> None:
         """Make the tables where there are none; refuse those of another version."""
         with _told(self._where), psycopg.connect(url, connect_timeout=_CONNECT_S) as connection:
-            connection.execute("SELECT pg_advisory_lock(%s)", [_LOCK])
+            connection.execute(f"SELECT pg_advisory_lock({_LOCKED})", [_LOCK])
             if _version(connection) is None:
                 migrations.upgrade(connection, "postgresql+psycopg")
             found = _version(connection)
@@ -112,7 +113,7 @@ class PostgresStorage(Storage):
     def transaction(self) -> Iterator[None]:
         """As Storage."""
         with self._connection() as connection, connection.pipeline(), connection.transaction():
-            connection.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
+            connection.execute(f"SELECT pg_advisory_xact_lock({_LOCKED})", [_LOCK])
             # All goes by keys here; a table without statistics would have the planner read all of it.
             connection.execute("SET LOCAL enable_seqscan = off")
             with self._kept(connection):
@@ -173,7 +174,7 @@ class PostgresStorage(Storage):
 def upgrade(url: str) -> None:
     """Bring the ledger at a URL to this program's version. Raises DatabaseError."""
     with _told(_shown(url)), psycopg.connect(url, connect_timeout=_CONNECT_S) as connection:
-        connection.execute("SELECT pg_advisory_lock(%s)", [_LOCK])
+        connection.execute(f"SELECT pg_advisory_lock({_LOCKED})", [_LOCK])
         migrations.upgrade(connection, "postgresql+psycopg")
 
 

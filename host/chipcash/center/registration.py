@@ -116,6 +116,37 @@ class Center(Inquiry):
         carries the titles that the claims led to. A claim that does not verify ends *invalid* and
         stops no other. Refused: network, too-large (more than MAX_INTERVALS intervals).
         """
+        self.need_settleable(deposit)
+        (receipt,) = self.settle_together([deposit], titles)
+        return receipt
+
+    def settle_together(
+        self, deposits: Sequence[o.Deposit], titles: Sequence[o.Title] = ()
+    ) -> list[o.Receipt]:
+        """Settle deposits one after the other, in one transaction: their receipts, as settle() gives them.
+
+        Each is to pass need_settleable() first; titles: those of all of them.
+        """
+        digests = [object_id(deposit) for deposit in deposits]
+        receipts = self._receipts(digests)
+        new = {
+            digest: deposit
+            for digest, deposit in zip(digests, deposits, strict=True)
+            if digest not in receipts
+        }
+        if new:
+            claims = [claim for deposit in new.values() for claim in deposit.claims]
+            checked = self._verify(claims, titles)
+            with self.storage.transaction():
+                batch = Batch(self.storage, self._clock())
+                batch.load([verified for verified in checked if verified is not None])
+                # The same deposit may have come twice at once.
+                receipts |= self._receipts(list(new))
+                receipts |= self._settle_new(new, receipts, checked, batch)
+        return [receipts[digest] for digest in digests]
+
+    def need_settleable(self, deposit: o.Deposit) -> None:
+        """Refuse a deposit that is not to be settled at all: network, too-large."""
         self._need_header(deposit)
         if sum(len(claim.inputs) for claim in deposit.claims) > MAX_INTERVALS:
             raise CenterRefused(
@@ -124,31 +155,6 @@ class Center(Inquiry):
                 status=413,
                 hint="Split it into several deposits.",
             )
-        digest = object_id(deposit)
-        known = self._receipt(digest)
-        if known is not None:
-            return known
-        checked = self._verify(deposit.claims)
-        with self.storage.transaction():
-            batch = Batch(self.storage, self._clock())
-            batch.load([verified for verified in checked if verified is not None])
-            known = self._receipt(digest)
-            if known is not None:  # the same deposit came twice at once
-                return known
-            results = [
-                _uniform(claim, o.INVALID) if verified is None else self._settle(verified, batch)
-                for claim, verified in zip(deposit.claims, checked, strict=True)
-            ]
-            self._finish(batch)
-            # An invalid claim may bear the id of a good one: the id does not cover the signature.
-            valid = [result.claim_id for result in results if not _is_invalid(result)]
-            titles = self._titles_led_to(valid, o.SETTLED, batch)
-            receipt = self._make_receipt(digest, results, titles)
-            self.storage.execute(
-                "INSERT INTO deposits (digest, time, receipt) VALUES (?,?,?)",
-                digest, receipt.time, receipt.encode(),
-            )  # fmt: skip
-            return receipt
 
     def register_void(self, void: o.Void) -> None:
         """Bar the claim with this nonce, payee and amount for ever; it may come again.
@@ -176,7 +182,7 @@ class Center(Inquiry):
         self._need_header(reclaim)
         if reclaim.title_id is not None:
             return self._reclaim_title(reclaim, reclaim.title_id)
-        return self._reclaim_claim(reclaim, reclaim.claims[0])
+        return self._reclaim_claim(reclaim, reclaim.claims[0], titles)
 
     # ---- cards --------------------------------------------------------------------------------------
 
@@ -295,11 +301,14 @@ class Center(Inquiry):
 
     # ---- settling -----------------------------------------------------------------------------------
 
-    def _verify(self, claims: Sequence[o.Claim]) -> list[Verified | None]:
+    def _verify(
+        self, claims: Sequence[o.Claim], carried: Sequence[o.Title] = ()
+    ) -> list[Verified | None]:
         """What needs no transaction: header, titles known and of one owner, bounds, signature."""
         ids = {item.title_id for claim in claims for item in claim.inputs}
         given = self.storage.given({"title_id": bytes}, [(title_id,) for title_id in ids])
-        titles = {
+        titles = self._foreign(carried)
+        titles |= {
             title_id: rest
             for title_id, *rest in self.storage.all(
                 "SELECT titles.title_id, titles.serial, titles.lo, titles.hi, titles.owner"
@@ -320,22 +329,59 @@ class Center(Inquiry):
             serial, lo, hi, owner = titles[item.title_id]
             if item.lo < lo or item.hi > hi:
                 return None
-            parts.append(Part(item.title_id, serial, item.lo, item.hi))
+            if serial is not None:
+                parts.append(Part(item.title_id, serial, item.lo, item.hi))
             owners.add(owner)
-        if len(owners) != 1 or not self.trust.signed_by(claim, *owners):
+        if not parts or len(owners) != 1 or not self.trust.signed_by(claim, *owners):
             return None
         return Verified(claim, object_id(claim), owners.pop(), tuple(parts))
 
+    def _foreign(self, carried: Sequence[o.Title]) -> dict[bytes, list[Any]]:
+        """Carried titles that count though their coins are not in this ledger: None for the serial, lo, hi,
+        owner by title_id. A whole ledger takes none."""
+        return {}
+
+    def _settle_new(
+        self,
+        deposits: dict[bytes, o.Deposit],
+        receipts: dict[bytes, o.Receipt],
+        checked: Sequence[Verified | None],
+        batch: Batch,
+    ) -> dict[bytes, o.Receipt]:
+        """Settle those of the deposits that have no receipt; checked: of all claims of all deposits."""
+        left = iter(checked)
+        results: dict[bytes, list[o.Result]] = {}
+        for digest, deposit in deposits.items():
+            pairs = [(claim, next(left)) for claim in deposit.claims]
+            if digest not in receipts:
+                batch.next_deposit()
+                results[digest] = [
+                    _uniform(object_id(claim), claim.inputs, o.INVALID)
+                    if verified is None
+                    else self._settle(verified, batch)
+                    for claim, verified in pairs
+                ]
+        self._finish(batch)
+        made: dict[bytes, o.Receipt] = {}
+        for digest, found in results.items():
+            # An invalid claim may bear the id of a good one: the id does not cover the signature.
+            valid = [result.claim_id for result in found if not _is_invalid(result)]
+            titles = self._titles_led_to(valid, o.SETTLED, batch)
+            made[digest] = self._make_receipt(digest, found, titles)
+        self._store_receipts(made)
+        return made
+
     def _settle(self, verified: Verified, batch: Batch) -> o.Result:
         """Decide and register one claim; its first outcome if it was registered before."""
-        known = batch.known(verified.claim_id)
+        known_as = verified.claim_id
+        known = batch.known(known_as)
         if known is not None:
             return known
         claim = verified.claim
         if batch.is_void(claim):
-            result = _uniform(claim, o.VOIDED)
+            result = _uniform(known_as, verified.parts, o.VOIDED)
         elif self._clock() > claim.deadline + self.parameters.grace:
-            result = _uniform(claim, o.EXPIRED)
+            result = _uniform(known_as, verified.parts, o.EXPIRED)
         else:
             redeemed = claim.payee == self.trust.issuer_key
             result = _decide(verified, batch, o.SETTLED, None if redeemed else claim.payee)
@@ -366,8 +412,12 @@ class Center(Inquiry):
             "INSERT INTO evidence (digest, seq, bytes, claim, time) VALUES (?,?,?,?,?)",
             digest, batch.fact(), evidence.encode(), repeated.seq, self._clock(),
         )  # fmt: skip
-        if not self._is_listed(title.owner):
-            self._list(title.owner, o.REASON_REPEAT_PAYMENT, digest, batch.fact())
+        self._accuse(title.owner, digest, batch.fact)
+
+    def _accuse(self, payer: bytes, digest: bytes, fact: Callable[[], int]) -> None:
+        """Evidence against a key was stored: list the key; fact: numbers that."""
+        if not self._is_listed(payer):
+            self._list(payer, o.REASON_REPEAT_PAYMENT, digest, fact())
 
     def _list(self, subject: bytes, reason: int, digest: bytes | None, seq: int) -> None:
         """Put a key on the blacklist."""
@@ -390,16 +440,19 @@ class Center(Inquiry):
 
     # ---- reclaiming ---------------------------------------------------------------------------------
 
-    def _reclaim_claim(self, reclaim: o.Reclaim, claim: o.Claim) -> o.Receipt:
+    def _reclaim_claim(
+        self, reclaim: o.Reclaim, claim: o.Claim, carried: Sequence[o.Title]
+    ) -> o.Receipt:
         for void in reclaim.voids:
             self._need_header(void)
             self._need_payee_signature(void)
             if (void.payee, void.nonce, void.amount) != (claim.payee, claim.nonce, claim.amount):
                 raise CenterRefused("void", "The void is for another claim; nothing was returned.")
-        (verified,) = self._verify([claim])
+        (verified,) = self._verify([claim], carried)
         digest = object_id(reclaim)
         if verified is None:
-            return self._make_receipt(digest, [_uniform(claim, o.INVALID)], [])
+            invalid = _uniform(object_id(claim), claim.inputs, o.INVALID)
+            return self._make_receipt(digest, [invalid], [])
         with self.storage.transaction():
             batch = Batch(self.storage, self._clock())
             batch.load([verified])
@@ -528,9 +581,24 @@ class Center(Inquiry):
 
     # ---- reading ------------------------------------------------------------------------------------
 
-    def _receipt(self, digest: bytes) -> o.Receipt | None:
-        row = self.storage.one("SELECT receipt FROM deposits WHERE digest = ?", digest)
-        return None if row is None else o.Receipt.decode(row[0])
+    def _receipts(self, digests: Sequence[bytes]) -> dict[bytes, o.Receipt]:
+        """The receipts of those deposits that have one, by digest."""
+        given = self.storage.given({"digest": bytes}, [(digest,) for digest in digests])
+        return {
+            digest: o.Receipt.decode(data)
+            for digest, data in self.storage.all(
+                f"SELECT deposits.digest, deposits.receipt FROM {given.sql} AS given"
+                " JOIN deposits ON deposits.digest = given.digest",
+                *given.values,
+            )
+        }
+
+    def _store_receipts(self, receipts: dict[bytes, o.Receipt]) -> None:
+        self.storage.insert(
+            "deposits",
+            {"digest": bytes, "time": int, "receipt": bytes},
+            [(digest, receipt.time, receipt.encode()) for digest, receipt in receipts.items()],
+        )
 
     def _titles_led_to(self, claim_ids: Sequence[bytes], state: int, batch: Batch) -> list[o.Title]:
         """The titles that these claims' intervals became, each once, in the claims' order."""
@@ -653,13 +721,13 @@ def _reclaim_known(verified: Verified, known: o.Result, batch: Batch) -> o.Resul
     return o.Result(claim_id=verified.claim_id, outcomes=tuple(outcomes))
 
 
-def _uniform(claim: o.Claim, state: int) -> o.Result:
+def _uniform(claim_id: bytes, intervals: Sequence[o.Input | Part], state: int) -> o.Result:
     """A result in which every interval ended the same way."""
     return o.Result(
-        claim_id=object_id(claim),
+        claim_id=claim_id,
         outcomes=tuple(
             o.Outcome(title_id=item.title_id, lo=item.lo, hi=item.hi, state=state)
-            for item in claim.inputs
+            for item in intervals
         ),
     )
 
