@@ -34,15 +34,37 @@ class Inquiry:
         )
         return tuple(o.Title.decode(row[0]) for row in rows)
 
+    def titles_known(self, title_ids: Sequence[bytes]) -> list[o.Title]:
+        """Those of the titles with these ids that were ever made here."""
+        given = self.storage.given({"title_id": bytes}, [(each,) for each in title_ids])
+        rows = self.storage.all(
+            f"SELECT titles.bytes FROM {given.sql} AS given"
+            " JOIN titles ON titles.title_id = given.title_id",
+            *given.values,
+        )
+        return [o.Title.decode(row[0]) for row in rows]
+
+    def evidence_after(self, seq: int) -> list[tuple[int, o.Evidence]]:
+        """Evidence whose number is higher, with it, in the order of registration."""
+        rows = self.storage.all("SELECT seq, bytes FROM evidence WHERE seq > ? ORDER BY seq", seq)
+        return [(number, o.Evidence.decode(data)) for number, data in rows]
+
     def claim(self, claim_id: bytes) -> dict[str, Any]:
         """What became of a claim, as JSON: first outcome, losses by policy, evidence. Refused: unknown."""
+        found = self.registered(claim_id)
+        if found is None:
+            raise unknown("claim")
+        return found[1]
+
+    def registered(self, claim_id: bytes) -> tuple[o.Claim, dict[str, Any]] | None:
+        """A claim and what became of it, as claim(); None if it was never registered here."""
         with self.storage.reading():
             row = self.storage.one(
                 "SELECT seq, payer, bytes, time, result, fund, loss FROM claims WHERE claim_id = ?",
                 claim_id,
             )
             if row is None:
-                raise unknown("claim")
+                return None
             seq, payer, data, at, result, fund, loss = row
             evidence = self.storage.all(
                 "SELECT digest FROM evidence WHERE claim = ? ORDER BY seq", seq
@@ -66,7 +88,7 @@ class Inquiry:
                     "new_title_id": _hex(new_title),
                 }
             )
-        return {
+        return claim, {
             "claim_id": claim_id.hex(),
             "payer": payer.hex(),
             "payee": claim.payee.hex(),

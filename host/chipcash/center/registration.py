@@ -444,10 +444,7 @@ class Center(Inquiry):
         self, reclaim: o.Reclaim, claim: o.Claim, carried: Sequence[o.Title]
     ) -> o.Receipt:
         for void in reclaim.voids:
-            self._need_header(void)
-            self._need_payee_signature(void)
-            if (void.payee, void.nonce, void.amount) != (claim.payee, claim.nonce, claim.amount):
-                raise CenterRefused("void", "The void is for another claim; nothing was returned.")
+            self._need_void_for(void, claim)
         (verified,) = self._verify([claim], carried)
         digest = object_id(reclaim)
         if verified is None:
@@ -667,6 +664,12 @@ class Center(Inquiry):
     def _need_payee_signature(self, void: o.Void) -> None:
         if not self.trust.signed_by(void, void.payee):
             raise _refused_signature("void", "its payee")
+
+    def _need_void_for(self, void: o.Void, claim: o.Claim) -> None:
+        self._need_header(void)
+        self._need_payee_signature(void)
+        if (void.payee, void.nonce, void.amount) != (claim.payee, claim.nonce, claim.amount):
+            raise CenterRefused("void", "The void is for another claim; nothing was returned.")
 
     def _need_unexpired(self, certificate: o.Certificate) -> None:
         if certificate.expiry <= self._clock():
