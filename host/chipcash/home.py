@@ -6,6 +6,7 @@ from __future__ import annotations
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from chipcash import crypto, files
 from chipcash.bank.issuing import IssuingLibrary
@@ -14,8 +15,9 @@ from chipcash.center.client import CenterApi
 from chipcash.center.errors import CenterError
 from chipcash.center.inquiry import Inquiry
 from chipcash.center.parameters import Parameters
+from chipcash.center.partitions import PARTITIONS_FILE, Partition
 from chipcash.center.registration import Center
-from chipcash.center.storage import open_storage
+from chipcash.center.storage import Storage, open_storage
 from chipcash.certification import Authority
 from chipcash.clock import Clock, system_clock
 from chipcash.database import DatabaseError
@@ -25,6 +27,9 @@ from chipcash.log.reader import Folder, LogReader
 from chipcash.log.store import Log
 from chipcash.trust import FILE_NAME, Trust
 from chipcash_wire import objects as o
+
+if TYPE_CHECKING:
+    from chipcash.center.cluster import Cluster  # needs what only a center of several ledgers has
 
 __all__ = ["Home", "init"]
 
@@ -56,9 +61,29 @@ class Home:
         return Authority(self.key("certification"), self.trust().network, clock)
 
     def center(self, parameters: Parameters | None = None, clock: Clock = system_clock) -> Center:
-        """The registration center over its ledger. Raises DatabaseError if that is gone."""
-        trust = self.trust()
-        return Center(self.ledger(), self.key("center"), trust, parameters, clock)
+        """The registration center over its ledger, or the gateway of one that has several.
+
+        Raises DatabaseError if the ledger is gone; CenterError where the gateway cannot be.
+        """
+        values = (self.ledger(), self.key("center"), self.trust(), parameters, clock)
+        cluster = self.cluster()
+        if cluster is None:
+            return Center(*values)
+        from chipcash.center.cluster import ClusterGateway
+
+        return ClusterGateway(cluster, *values)
+
+    def cluster(self) -> Cluster | None:
+        """Where the ledgers are of a center that has several; None if it has one. Raises CenterError."""
+        if not (self.directory / PARTITIONS_FILE).is_file():
+            return None
+        from chipcash.center.cluster import Cluster
+
+        return Cluster.load(self.directory / PARTITIONS_FILE)
+
+    def partition(self, number: int, of: int, storage: Storage) -> Partition:
+        """One partition's ledger, as its worker uses it."""
+        return Partition(number, of, storage, self.key("center"), self.trust())
 
     def ledger(self) -> str | Path:
         """Where the center's ledger is: ledger.db, or what ledger.url says, which may hold a password. Raises

@@ -22,7 +22,7 @@ from starlette.staticfiles import StaticFiles
 
 import chipcash
 from chipcash.center.bodies import join, with_titles
-from chipcash.center.errors import CenterRefused
+from chipcash.center.errors import CenterRefused, CenterUnreachable
 from chipcash.center.operations import Operations
 from chipcash.center.registration import Center
 from chipcash.log.store import Log
@@ -201,6 +201,7 @@ def create_app(center: Center, log: Log | None = None) -> Starlette:
         ],
         exception_handlers={
             CenterRefused: _on_refused,
+            CenterUnreachable: _on_unreachable,
             WireError: _on_malformed,
             HTTPException: on_http,
             TooLarge: on_too_large,
@@ -231,6 +232,11 @@ def _since(request: Request) -> int:
 def _on_refused(request: Request, error: Exception) -> Response:
     refused = cast(CenterRefused, error)
     return refusal(refused.status, refused.name, refused.message, refused.hint)
+
+
+def _on_unreachable(request: Request, error: Exception) -> Response:
+    unreachable = cast(CenterUnreachable, error)
+    return refusal(503, "unavailable", unreachable.message, unreachable.hint)
 
 
 def _on_malformed(request: Request, error: Exception) -> Response:

@@ -18,9 +18,20 @@ from chipcash.center.registration import Center
 from chipcash.trust import object_id
 from chipcash_wire import objects as o
 
-__all__ = ["MAX_PARTITIONS", "Assignment", "Partition", "Place", "Table", "partition_of"]
+__all__ = [
+    "MAX_PARTITIONS",
+    "PARTITIONS_FILE",
+    "Assignment",
+    "Partition",
+    "Place",
+    "Table",
+    "partition_of",
+]
 
 MAX_PARTITIONS = 1024
+
+PARTITIONS_FILE = "partitions.json"
+"""In a home directory: the settings of a center of several ledgers, see chipcash.center.cluster."""
 
 
 def partition_of(serial: bytes, partitions: int) -> int:
@@ -44,6 +55,13 @@ class Partition(Center):
         self.number = number
         self.of = of
         self.accused = False
+
+    def _new_serial(self) -> bytes:
+        # A fresh coin stays in the partition of what it is made of: each partition's log is whole by itself.
+        while True:
+            serial = super()._new_serial()
+            if partition_of(serial, self.of) == self.number:
+                return serial
 
     def receipt(self, digest: bytes) -> o.Receipt:
         """The center's word that a request without results, a void, was registered here."""

@@ -8,6 +8,7 @@ advisory lock: what a transaction decided then holds, also against other centers
 
 from __future__ import annotations
 
+import secrets
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -20,6 +21,7 @@ from chipcash.database import DatabaseError
 
 try:
     import psycopg
+    import psycopg.sql
     from psycopg.pq import TransactionStatus
 except ImportError as error:
     raise DatabaseError(
@@ -27,7 +29,14 @@ except ImportError as error:
         hint="Run: pip install 'chipcash[postgres]'",
     ) from None
 
-__all__ = ["PostgresStorage", "upgrade"]
+__all__ = [
+    "PostgresStorage",
+    "copy_ledger",
+    "create_ledger",
+    "rename_ledger",
+    "schemas",
+    "upgrade",
+]
 
 _LOCK = 0x63686970_63617368
 _LOCKED = "hashtextextended(current_schema(), %s)"
@@ -39,10 +48,16 @@ _TYPES = {bytes: "bytea[]", int: "bigint[]"}
 
 
 class PostgresStorage(Storage):
-    """A ledger in the PostgreSQL database of a URL (libpq's, postgresql://…)."""
+    """A ledger in the PostgreSQL database of a URL (libpq's, postgresql://…).
 
-    def __init__(self, url: str) -> None:
+    schema: the one that holds it, if it has one of its own; that is there already, see create_schema().
+    """
+
+    def __init__(self, url: str, schema: str | None = None) -> None:
         self._where = _shown(url)
+        if schema is not None:
+            self._where += f", schema {schema}"
+            url = _within(url, schema)
         self._local = threading.local()
         self._create_if_empty(url)
         self._url = url
@@ -52,6 +67,12 @@ class PostgresStorage(Storage):
     def _create_if_empty(self, url: str) -> None:
         """Make the tables where there are none; refuse those of another version."""
         with _told(self._where), psycopg.connect(url, connect_timeout=_CONNECT_S) as connection:
+            (schema,) = connection.execute("SELECT current_schema()").fetchone() or (None,)
+            if schema is None:
+                raise DatabaseError(
+                    f"There is no ledger in {self._where}: it was never made there, or it moved away.",
+                    hint="Ask where it is: chipcash center partitions list",
+                )
             connection.execute(f"SELECT pg_advisory_lock({_LOCKED})", [_LOCK])
             if _version(connection) is None:
                 migrations.upgrade(connection, "postgresql+psycopg")
@@ -169,6 +190,79 @@ class PostgresStorage(Storage):
             connection.close()
             raise
         return connection
+
+
+def schemas(url: str) -> set[str]:
+    """The names of a database's schemas. Raises DatabaseError."""
+    with _told(_shown(url)), psycopg.connect(url, connect_timeout=_CONNECT_S) as connection:
+        return {name for (name,) in connection.execute("SELECT nspname FROM pg_namespace")}
+
+
+def create_ledger(url: str, schema: str) -> None:
+    """Make an empty ledger in a schema of its own, unless it is there. Raises DatabaseError."""
+    with _told(_shown(url)), psycopg.connect(url, connect_timeout=_CONNECT_S) as connection:
+        connection.execute(_schema_sql("CREATE SCHEMA IF NOT EXISTS {}", schema))
+    PostgresStorage(url, schema).close()
+
+
+def rename_ledger(url: str, schema: str, name: str) -> None:
+    """Rename a ledger's schema, if it is there, while nobody writes to it: who knows the old name finds no
+    ledger any more. Raises DatabaseError."""
+    with (
+        _told(_shown(url)),
+        psycopg.connect(_within(url, schema), connect_timeout=_CONNECT_S) as connection,
+    ):
+        connection.execute(f"SELECT pg_advisory_xact_lock({_LOCKED})", [_LOCK])
+        found = connection.execute("SELECT current_schema()").fetchone()
+        if found is not None and found[0] is not None:
+            connection.execute(_schema_sql("ALTER SCHEMA {} RENAME TO {}", schema, name))
+
+
+def copy_ledger(source: str, source_schema: str, url: str, schema: str) -> None:
+    """Copy a ledger that nobody writes to; does nothing if the schema is there. Raises DatabaseError.
+
+    The schema gets its name in the transaction that fills it: it is whole or not there.
+    """
+    if schema in schemas(url):
+        return
+    # A name of its own, which nobody else fills at the same time. One that was cut off is garbage.
+    unnamed = f"{schema}_copy_{secrets.token_hex(4)}"
+    create_ledger(url, unnamed)
+    with (
+        _told(_shown(source)),
+        psycopg.connect(_within(source, source_schema), connect_timeout=_CONNECT_S) as given,
+        psycopg.connect(_within(url, unnamed), connect_timeout=_CONNECT_S) as taken,
+    ):
+        given.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        tables = taken.execute(
+            "SELECT table_name FROM information_schema.tables WHERE table_schema = %s"
+            " ORDER BY table_name <> 'coins', table_name",  # what refers to coins comes behind them
+            [unnamed],
+        ).fetchall()
+        for (table,) in tables:
+            columns = taken.execute(
+                "SELECT column_name FROM information_schema.columns WHERE table_schema = %s"
+                " AND table_name = %s",
+                [unnamed, table],
+            ).fetchall()
+            listed = psycopg.sql.SQL(", ").join(psycopg.sql.Identifier(name) for (name,) in columns)
+            name = psycopg.sql.Identifier(table)
+            taken.execute(psycopg.sql.SQL("DELETE FROM {}").format(name))
+            out = psycopg.sql.SQL("COPY {} ({}) TO STDOUT (FORMAT BINARY)").format(name, listed)
+            into = psycopg.sql.SQL("COPY {} ({}) FROM STDIN (FORMAT BINARY)").format(name, listed)
+            with given.cursor().copy(out) as read, taken.cursor().copy(into) as write:
+                for data in read:
+                    write.write(data)
+        taken.execute(_schema_sql("ALTER SCHEMA {} RENAME TO {}", unnamed, schema))
+
+
+def _schema_sql(statement: str, *names: str) -> psycopg.sql.Composed:
+    return psycopg.sql.SQL(statement).format(*map(psycopg.sql.Identifier, names))
+
+
+def _within(url: str, schema: str) -> str:
+    """The URL of a database's schema."""
+    return f"{url}{'&' if '?' in url else '?'}options=-csearch_path%3D{schema}"
 
 
 def upgrade(url: str) -> None:

@@ -21,7 +21,7 @@ from chipcash.center.batch import MAX_INTERVALS, Batch, Part, Repeated, Verified
 from chipcash.center.errors import CenterRefused, LedgerError
 from chipcash.center.inquiry import Inquiry, unknown
 from chipcash.center.parameters import Parameters
-from chipcash.center.storage import open_storage
+from chipcash.center.storage import Storage, open_storage
 from chipcash.clock import Clock, system_clock
 from chipcash.trust import Trust, object_id
 from chipcash_wire import objects as o
@@ -35,7 +35,7 @@ MAX_RENEWED = 200
 class Center(Inquiry):
     """A registration center over its ledger. Safe to use from several threads.
 
-    ledger: where it is, see open_storage(); key: the center's private key; trust: the network, whose
+    ledger: it, or where it is, see open_storage(); key: the center's private key; trust: the network, whose
     center certificate must be for that key; clock: seconds since 1970; fresh_serial: 16 bytes that no coin
     has had, for one that the center makes. Methods raise CenterRefused where
     the center says no, and then nothing has changed.
@@ -43,7 +43,7 @@ class Center(Inquiry):
 
     def __init__(
         self,
-        ledger: str | Path,
+        ledger: str | Path | Storage,
         key: crypto.PrivateKey,
         trust: Trust,
         parameters: Parameters | None = None,
@@ -55,7 +55,7 @@ class Center(Inquiry):
                 "This private key is not the one that the network's center certificate names.",
                 hint="Start the center with the directory that belongs to this network file.",
             )
-        super().__init__(open_storage(ledger))
+        super().__init__(ledger if isinstance(ledger, Storage) else open_storage(ledger))
         self.trust = trust
         self.parameters = parameters or Parameters()
         self._key = key
@@ -535,12 +535,15 @@ class Center(Inquiry):
             o.Coin(
                 header=self.trust.header,
                 signer=self._key.key_id,
-                serial=self._fresh_serial(),
+                serial=self._new_serial(),
                 amount=amount,
                 owner=owner,
             )
         )
         return coin
+
+    def _new_serial(self) -> bytes:
+        return self._fresh_serial()
 
     def _make_receipt(
         self, digest: bytes, results: Sequence[o.Result], titles: Sequence[o.Title]

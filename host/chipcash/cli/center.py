@@ -15,6 +15,7 @@ from chipcash.center.publishing import LogWriter, compare
 from chipcash.center.service import Service
 from chipcash.center.storage import is_postgres
 from chipcash.center.storage import upgrade as bring_up_to_date
+from chipcash.cli import partitions
 from chipcash.cli.base import (
     KEY,
     Group,
@@ -47,6 +48,10 @@ def command() -> None:
     """The registration center: run one, ask one."""
 
 
+command.add_command(partitions.work)
+command.add_command(partitions.command)
+
+
 @command.command("init")
 @click.argument("directory", type=click.Path(file_okay=False, path_type=Path))
 @suite_option
@@ -61,11 +66,25 @@ def command() -> None:
     metavar="URL",
     help="An empty PostgreSQL database for the ledger, postgresql://USER@HOST/NAME; else it is a file.",
 )
-def init(directory: Path, suite: str, network_id: str, ledger: str | None) -> Report:
-    """Make a network: keys of all institutions, its public file, an empty ledger."""
+@partitions.init_options
+def init(
+    directory: Path,
+    suite: str,
+    network_id: str,
+    ledger: str | None,
+    settings: partitions.Settings,
+) -> Report:
+    """Make a network: keys of all institutions, its public file, an empty ledger.
+
+    With --partitions its coins are in several ledgers: see docs/partitions.md.
+    """
     if ledger is not None and not is_postgres(ledger):
         raise click.BadParameter("it does not begin with postgresql://", param_hint="--ledger")
+    cluster = settings.cluster(directory)
     home = make_home(directory, suite, _network(network_id), ledger=ledger)
+    if cluster is not None:
+        cluster.make_users()
+        cluster.save()
     trust = home.trust()
     data = {
         "directory": str(directory),
@@ -81,7 +100,9 @@ def init(directory: Path, suite: str, network_id: str, ledger: str | None) -> Re
     lines = [
         f"{directory} is the home of the network {network_id}, suite {suite}.",
         f"Give {home.network_file} to everybody; keep the .key files and the databases to yourself.",
-        f"Start its center: chipcash center serve --home {directory}",
+        f"Start its center: chipcash center serve --home {directory}"
+        if cluster is None
+        else f"Start NATS with {directory / 'nats.conf'}, then: chipcash center partitions setup",
     ]
     return Report(data, lines)
 

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Moving a partition to another PostgreSQL node, while the center runs.
+
+    mark     the table says where to; the worker finishes what it has begun and takes no more
+    fence    the old schema is renamed, under the ledger's lock: whoever did not hear of it finds no tables
+    copy     all rows go to a schema of a new generation, which is whole or not there
+    flip     the table says that the partition is there; that node's worker goes on
+
+Orders wait in JetStream meanwhile. Cut anywhere, it goes on when the same move is ordered again; ordered to
+go elsewhere, also back, it does that from the fenced copy. What was copied and never flipped to is garbage,
+under a number that is never used again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from chipcash.center import postgres
+from chipcash.center.cluster import Cluster
+from chipcash.center.errors import CenterError
+from chipcash.center.inquiry import Inquiry
+from chipcash.center.jetstream import JetStream
+from chipcash.center.partitions import Assignment, Place, Table
+
+__all__ = ["STEPS", "move"]
+
+STEPS = ("mark", "fence", "copy", "flip")
+
+
+def move(
+    cluster: Cluster, number: int, node: str, step: Callable[[str], None] = lambda name: None
+) -> Place:
+    """Move a partition to a node; where it is then. Repeat it after any failure.
+
+    step: is told the name of each step before it is taken. Raises CenterError where there is no such
+    partition or node, or another move came in between; DatabaseError; CenterUnreachable; LedgerError if the
+    copy does not keep the ledger's rule, and then it is not used.
+    """
+    cluster.node(node)
+    stream = JetStream(cluster.access("admin"))
+    try:
+        table, revision = stream.table()
+        if not 0 <= number < len(table):
+            raise CenterError(
+                f"There is no partition {number}.", hint=f"They are 0 to {len(table) - 1}."
+            )
+        place, target = table[number].place, table[number].target
+        if target is None and place.node == node:
+            return place
+        if target is None or target.node != node:
+            step("mark")
+            target = Place(node, (target or place).generation + 1)
+            table = table.changed(number, Assignment(place, target))
+            revision = _replace(stream, table, revision)
+        old, new = cluster.node(place.node), cluster.node(target.node)
+        step("fence")
+        postgres.rename_ledger(old, place.schema(number), place.retired(number))
+        step("copy")
+        postgres.copy_ledger(old, place.retired(number), new, target.schema(number))
+        with cluster.opened(number, target) as storage:
+            Inquiry(storage).check()
+        step("flip")
+        _replace(stream, table.changed(number, Assignment(target)), revision)
+        return target
+    finally:
+        stream.close()
+
+
+def _replace(stream: JetStream, table: Table, revision: int) -> int:
+    replaced = stream.replace_table(table, revision)
+    if replaced is None:
+        raise CenterError(
+            "Somebody else changed where partitions are at the same time; this move was not finished.",
+            hint="See where they are: chipcash center partitions list. Then repeat it.",
+        )
+    return replaced

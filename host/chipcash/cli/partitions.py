@@ -1,0 +1,214 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`chipcash center work`, `chipcash center partitions`: a center of several ledgers (docs/partitions.md)."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import asdict, dataclass, replace
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from chipcash.center.errors import CenterError
+from chipcash.center.partitions import PARTITIONS_FILE, Place
+from chipcash.center.storage import is_postgres
+from chipcash.cli.base import Group, Report, home_option, progress, show, table
+from chipcash.home import Home
+
+if TYPE_CHECKING:
+    from chipcash.center.cluster import Cluster
+    from chipcash.center.partitions import Partition
+
+__all__ = ["Settings", "command", "init_options", "work"]
+
+
+class _Node(click.ParamType):  # type: ignore[type-arg]  # click 8.2 has none
+    """A PostgreSQL node, NAME=URL."""
+
+    name = "node"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, str]:
+        """Name and URL."""
+        name, _, url = str(value).partition("=")
+        if not name.isalnum() or not is_postgres(url):
+            self.fail(f"{value!r} is not NAME=postgresql://USER@HOST/DATABASE", param, ctx)
+        return name, url
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What `init` was told of several ledgers."""
+
+    partitions: int | None
+    nodes: tuple[tuple[str, str], ...]
+    servers: tuple[str, ...]
+    replicas: int
+
+    def cluster(self, directory: Path) -> Cluster | None:
+        """It, to be saved; None where one ledger is wanted. Raises CenterError."""
+        if self.partitions is None:
+            if self.nodes or self.servers:
+                raise click.UsageError("--node and --nats are for a center with --partitions.")
+            return None
+        from chipcash.center.cluster import Cluster
+
+        return Cluster(directory, self.partitions, self.servers, self.replicas, dict(self.nodes))
+
+
+def init_options(function: Callable[..., Report]) -> Callable[..., Report]:
+    """The options of `init` for several ledgers; the command gets them as `settings`."""
+
+    @click.option(
+        "--partitions",
+        type=int,
+        metavar="N",
+        help="Keep coins in so many ledgers, a power of two, for good; with --node and --nats.",
+    )
+    @click.option(
+        "--node",
+        "nodes",
+        type=_Node(),
+        multiple=True,
+        metavar="NAME=URL",
+        help="A PostgreSQL database for some of them; may come several times.",
+    )
+    @click.option(
+        "--nats",
+        "servers",
+        multiple=True,
+        metavar="URL",
+        help="A NATS server of theirs; may come several times.",
+    )
+    @click.option(
+        "--replicas",
+        type=click.Choice(["1", "3", "5"]),
+        default="1",
+        show_default=True,
+        help="How many NATS servers keep each stream.",
+    )
+    @wraps(function)
+    def wrapped(
+        partitions: int | None,
+        nodes: tuple[tuple[str, str], ...],
+        servers: tuple[str, ...],
+        replicas: str,
+        **others: Any,
+    ) -> Report:
+        return function(settings=Settings(partitions, nodes, servers, int(replicas)), **others)
+
+    return wrapped
+
+
+@click.command("work")
+@home_option
+@click.option(
+    "--node",
+    "nodes",
+    multiple=True,
+    required=True,
+    metavar="NAME",
+    help="Work for the partitions on this PostgreSQL node; may come several times.",
+)
+def work(directory: Path, nodes: tuple[str, ...]) -> None:
+    """Run a settlement worker until Ctrl-C. Says so once it works."""
+    home = Home(directory)
+    cluster = _cluster(home)
+    for node in nodes:
+        cluster.node(node)
+    asyncio.run(_work(home, cluster, nodes))
+
+
+async def _work(home: Home, cluster: Cluster, nodes: tuple[str, ...]) -> None:
+    from chipcash.center.worker import Worker
+
+    def open_ledger(number: int, of: int, place: Place) -> Partition:
+        return home.partition(number, of, cluster.storage(number, place))
+
+    worker = Worker(cluster.access("worker"), nodes, open_ledger)
+    for ending in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(ending, worker.stop)
+    names = ", ".join(nodes)
+    await worker.run(lambda: show(Report({"nodes": list(nodes)}, [f"Working for {names}."])))
+
+
+@click.group("partitions", cls=Group)
+def command() -> None:
+    """The ledgers of a center that has several: where they are, and moving them."""
+
+
+@command.command("setup")
+@home_option
+def setup(directory: Path) -> Report:
+    """Make what is missing in NATS and on the nodes; again is harmless."""
+    cluster = _cluster(Home(directory))
+    with progress("Making streams and ledgers"):
+        made = cluster.set_up()
+    return Report(
+        {"partitions": len(made)}, [f"{len(made)} partitions are ready: chipcash center work"]
+    )
+
+
+@command.command("list")
+@home_option
+def list_(directory: Path) -> Report:
+    """Where each partition is, and what waits for it."""
+    from chipcash.center.jetstream import JetStream
+
+    with closing(JetStream(_cluster(Home(directory)).access("gateway"))) as stream:
+        states = stream.states()
+    rows = [
+        (
+            str(state.number),
+            f"on {state.node}{f', moving to {state.moving_to}' if state.moving_to else ''}: "
+            f"{state.waiting} waiting, {state.under_way} under way, {state.workers} idle workers",
+        )
+        for state in states
+    ]
+    return Report({"partitions": [asdict(state) for state in states]}, table(rows))
+
+
+@command.command("move")
+@click.argument("number", type=int)
+@click.argument("node")
+@home_option
+def move_(number: int, node: str, directory: Path) -> Report:
+    """Move partition NUMBER to NODE while the center runs. Cut off, order it again; or back."""
+    from chipcash.center.moving import move
+
+    cluster = _cluster(Home(directory))
+    with progress(f"Moving partition {number} to {node}"):
+        place = move(cluster, number, node)
+    return Report(
+        {"number": number, **asdict(place)}, [f"Partition {number} is on {place.node} now."]
+    )
+
+
+@command.command("add-node")
+@click.argument("node", type=_Node(), metavar="NAME=URL")
+@home_option
+def add_node(node: tuple[str, str], directory: Path) -> Report:
+    """Name another PostgreSQL database, or another URL of one; each machine has its own names."""
+    cluster = _cluster(Home(directory))
+    name, url = node
+    replace(cluster, nodes={**cluster.nodes, name: url}).save()
+    return Report(
+        {"node": name},
+        [f"{name} is a node on this machine: tell the others, start a worker for it, then move."],
+    )
+
+
+def _cluster(home: Home) -> Cluster:
+    cluster = home.cluster()
+    if cluster is None:
+        raise CenterError(
+            f"The center in {home.directory} has one ledger: there is no {PARTITIONS_FILE}.",
+            hint="Partitions are decided on when a network is made: chipcash center init --partitions",
+        )
+    return cluster
