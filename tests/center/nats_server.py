@@ -35,7 +35,7 @@ def free_ports(count: int) -> list[int]:
 
 
 class Nats:
-    """Servers that run; skips the test if none is installed. start() and kill() take one of them by number."""
+    """Servers that run; skips the test if none is installed. start(), kill() take one of them by number."""
 
     def __init__(self, folder: Path, servers: int = 1) -> None:
         found = program()

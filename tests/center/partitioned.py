@@ -54,8 +54,9 @@ class Partitioned(Gateway):
         trust: Trust,
         parameters: Parameters,
         clock: Callable[[], int],
+        fresh_serial: Callable[[], bytes],
     ) -> None:
-        values = (signer, trust, parameters, clock)
+        values = (signer, trust, parameters, clock, fresh_serial)
         self.parts = [
             Partition(number, PARTITIONS, ":memory:", *values) for number in range(PARTITIONS)
         ]

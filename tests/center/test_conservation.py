@@ -118,10 +118,13 @@ class Books(RuleBasedStateMachine):
         spans = sorted((self.titles[x.title_id].serial, x.lo, x.hi) for x in items)
         return any((s, hi) != (t, lo) for (s, _, hi), (t, lo, _) in pairwise(spans))
 
-    def recoin(self, items: list[o.Input], owner: str, titles: list[o.Title]) -> None:
+    def ledger_of(self, serial: bytes) -> int:
+        """Which ledger a coin is in, where there are several."""
+        return 0
+
+    def recoin(self, items: list[o.Input], title: o.Title) -> None:
         """All of it is one fresh coin of its owner, and on no other."""
         amount = sum(item.hi - item.lo for item in items)
-        (title,) = [title for title in titles if title.owner == self.world.public(owner)]
         assert title.serial not in self.fens
         assert (title.lo, title.hi, title.amount, title.epoch) == (0, amount, amount, 1)
         self.fens[title.serial] = [object_id(title)] * amount
@@ -137,10 +140,20 @@ class Books(RuleBasedStateMachine):
         new = [title for title in titles if object_id(title) not in self.titles]
         for title in titles:
             self.add(title)
-        for owner in sorted({owner for _, owner in moved} - {"issuer"}):
-            if recoin and self.apart([item for item, to in moved if to == owner]):
-                self.recoin([item for item, to in moved if to == owner], owner, new)
-                moved = [(item, to) for item, to in moved if to != owner]
+        together: dict[tuple[str, int], list[o.Input]] = {}
+        for item, owner in moved:
+            ledger = self.ledger_of(self.titles[item.title_id].serial)
+            together.setdefault((owner, ledger), []).append(item)
+        for (owner, ledger), items in together.items():
+            if recoin and owner != "issuer" and self.apart(items):
+                (title,) = [
+                    title
+                    for title in new
+                    if (title.owner, self.ledger_of(title.serial))
+                    == (self.world.public(owner), ledger)
+                ]
+                self.recoin(items, title)
+                moved = [each for each in moved if each[0] not in items]
         for item, owner in moved:
             serial = self.titles[item.title_id].serial
             if owner == "issuer":

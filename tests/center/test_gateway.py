@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from hypothesis import HealthCheck, settings
 
-from tests.center.partitioned import Partitioned
+from chipcash.center.partitions import partition_of
+from tests.center.partitioned import PARTITIONS, Partitioned
 from tests.center.test_conservation import Books
 from tests.center.world import World
 
@@ -14,6 +15,9 @@ class PartitionedBooks(Books):
     """The model of test_conservation, over partitions."""
 
     make_world = staticmethod(lambda: World(center=Partitioned))  # type: ignore[assignment]
+
+    def ledger_of(self, serial: bytes) -> int:
+        return partition_of(serial, PARTITIONS)
 
 
 TestPartitionedBooks = PartitionedBooks.TestCase

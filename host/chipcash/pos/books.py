@@ -49,11 +49,12 @@ from chipcash.terminal import (
     Refusal,
     VerifiedPayment,
     new_request,
-    recoined,
+    places,
     verify_payer,
     verify_payment,
     verify_receipt,
 )
+from chipcash.terminal.receipt import Stretch
 from chipcash.terminal.refusals import LIMIT, MALFORMED, MISMATCH, NETWORK
 from chipcash.transports import Connection
 from chipcash.trust import FILE_NAME, Trust, object_id
@@ -746,7 +747,7 @@ class Pos:
 
     def _book_payments(self, deposit: o.Deposit, receipt: o.Receipt, report: m.SyncReport) -> int:
         total = 0
-        fresh = recoined(receipt, self.public)
+        parts: list[tuple[bytes, Stretch]] = []
         results = {result.claim_id: result for result in receipt.results}
         for claim in deposit.claims:
             claim_id = object_id(claim)
@@ -772,15 +773,15 @@ class Pos:
             row = self._need("SELECT data FROM payments WHERE claim_id = ?", claim_id)
             for outcome, title in zip(outcomes, o.Payment.decode(row["data"]).titles, strict=True):
                 if outcome.state == o.SETTLED:
-                    fen = outcome.hi - outcome.lo
-                    serial, lo = (
-                        (title.serial, outcome.lo) if fresh is None else (fresh.serial, total)
-                    )
-                    self.store.execute(
-                        "INSERT INTO parts (claim_id, serial, lo, hi) VALUES (?,?,?,?)",
-                        claim_id, serial, lo, lo + fen,
-                    )  # fmt: skip
-                    total += fen
+                    total += outcome.hi - outcome.lo
+                    parts.append((claim_id, (title.serial, outcome.lo, outcome.hi)))
+        found = places(receipt, self.public, [stretch for _, stretch in parts])
+        for (claim_id, _), stretches in zip(parts, found, strict=True):
+            for stretch in stretches:
+                self.store.execute(
+                    "INSERT INTO parts (claim_id, serial, lo, hi) VALUES (?,?,?,?)",
+                    claim_id, *stretch,
+                )  # fmt: skip
         self._place_parts()
         return total
 

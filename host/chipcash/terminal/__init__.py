@@ -6,7 +6,7 @@ bytes to `verify_payment`: it returns a VerifiedPayment or raises Refusal.
 """
 
 from chipcash.terminal.blacklist import Blacklist, BlacklistError
-from chipcash.terminal.receipt import ReceiptError, recoined, verify_receipt
+from chipcash.terminal.receipt import ReceiptError, places, verify_receipt
 from chipcash.terminal.refusals import REASONS, RETRYABLE, Refusal
 from chipcash.terminal.verify import (
     Policy,
@@ -26,7 +26,7 @@ __all__ = [
     "Refusal",
     "VerifiedPayment",
     "new_request",
-    "recoined",
+    "places",
     "verify_payer",
     "verify_payment",
     "verify_receipt",

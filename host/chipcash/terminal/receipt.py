@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from chipcash import crypto
 from chipcash.errors import ChipcashError
 from chipcash.trust import Trust
 from chipcash_wire import objects as o
 
-__all__ = ["ReceiptError", "recoined", "verify_receipt"]
+__all__ = ["ReceiptError", "Stretch", "places", "verify_receipt"]
 
 
 class ReceiptError(ChipcashError):
@@ -41,23 +43,40 @@ def verify_receipt(receipt: o.Receipt, deposit: o.Deposit, trust: Trust) -> None
             raise _error("a title in it is not signed by the registration center")
 
 
-def recoined(receipt: o.Receipt, payee: bytes) -> o.Title | None:
-    """The title of the fresh coin that a deposit's settled intervals became, filling it from fen 0 on in the
-    order of the deposit; None if they stayed on their coins (protocols/spec/center.md, Recoining).
+Stretch = tuple[bytes, int, int]
+"""Fen of a coin: serial, lo, hi."""
 
-    For a deposit all of whose claims are the payee's, and new to the center.
+
+def places(receipt: o.Receipt, payee: bytes, settled: Sequence[Stretch]) -> list[list[Stretch]]:
+    """Where money is now that a deposit settled for a payee (protocols/spec/center.md, Recoining).
+
+    settled: what of which coins, in the order of the deposit. It stayed on its coin, or fills the fresh coins
+    of the receipt. Where a center of several ledgers made several, which fen went into which is no matter:
+    they are filled one after the other.
     """
-    settled = sum(
-        item.hi - item.lo
-        for result in receipt.results
-        for item in result.outcomes
-        if item.state == o.SETTLED
-    )
-    for title in receipt.titles:
-        # No title but the first of a coin has epoch 1, and nobody is paid with an issued coin's first.
-        if (title.epoch, title.owner, title.amount) == (1, payee, settled):
-            return title
-    return None
+    titles = [title for title in receipt.titles if title.owner == payee]
+    stayed = [(title.serial, title.lo, title.hi) for title in titles if title.epoch > 1]
+    fresh = [(title.serial, 0, title.amount) for title in titles if title.epoch == 1]
+    found = []
+    for serial, lo, hi in settled:
+        if not fresh or any(
+            serial == of and start <= lo and hi <= end for of, start, end in stayed
+        ):
+            found.append([(serial, lo, hi)])
+            continue
+        here: list[Stretch] = []
+        left = hi - lo
+        while left and fresh:
+            of, start, end = fresh.pop(0)
+            take = min(left, end - start)
+            here.append((of, start, start + take))
+            left -= take
+            if start + take < end:
+                fresh.insert(0, (of, start + take, end))
+        if left:  # of a claim that an earlier deposit had settled: its title is not to be told here
+            here.append((serial, hi - left, hi))
+        found.append(here)
+    return found
 
 
 def _error(why: str) -> ReceiptError:
