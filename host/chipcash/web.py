@@ -4,8 +4,11 @@ message and a hint for people."""
 
 from __future__ import annotations
 
+import asyncio
 import socket
+import ssl
 import threading
+from collections.abc import Awaitable, Callable, MutableMapping
 from types import TracebackType
 from typing import Any, Self, cast
 
@@ -14,6 +17,9 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from chipcash import tls as chipcash_tls
 
 __all__ = [
     "COMPONENTS",
@@ -59,10 +65,18 @@ class Service:
     """An application listening on a TCP port: `run()` in this thread, or `with` it in a thread of its own.
 
     host, port: where to listen; port 0 takes a free one. Listening begins at once. name: of the thread.
-    url: where it is. Raises OSError if the address cannot be used.
+    tls: of tls.server_context(), for https. url: where it is. Raises OSError if the address cannot be used.
     """
 
-    def __init__(self, app: Starlette, host: str, port: int, name: str) -> None:
+    def __init__(
+        self,
+        app: Starlette,
+        host: str,
+        port: int,
+        name: str,
+        *,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         family, _, _, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
@@ -71,15 +85,19 @@ class Service:
         # its head: asyncio does not set it here, as create_server names no protocol.
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         shown = f"[{host}]" if ":" in host else host
-        self.url = f"http://{shown}:{self._socket.getsockname()[1]}"
+        scheme = "http" if tls is None else "https"
+        self.url = f"{scheme}://{shown}:{self._socket.getsockname()[1]}"
         self._name = name
         self._server = uvicorn.Server(
             uvicorn.Config(
                 app,
+                http=_Protocol,
+                ssl_context_factory=None if tls is None else lambda *_: tls,
                 lifespan="off",
                 log_config=None,
                 access_log=False,
                 server_header=False,
+                proxy_headers=False,  # else who is on this machine may say that he is anybody
             )
         )
         self._thread: threading.Thread | None = None
@@ -109,6 +127,29 @@ class Service:
         self.stop()
         if self._thread is not None:
             self._thread.join()
+
+
+class _Protocol(H11Protocol):
+    """uvicorn's HTTP/1.1, with the TLS extension of ASGI, which uvicorn lacks: who the client is."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """As asyncio.Protocol. The handshake is over by now."""
+        super().connection_made(transport)
+        connection = transport.get_extra_info("ssl_object")
+        if connection is not None:
+            self.app = _with_tls(self.app, chipcash_tls.extension(connection))
+
+
+_Scope = MutableMapping[str, Any]
+_App = Callable[[Any, Any, Any], Awaitable[None]]
+
+
+def _with_tls(app: _App, extension: dict[str, Any]) -> _App:
+    async def with_tls(scope: _Scope, receive: Any, send: Any) -> None:
+        scope.setdefault("extensions", {})["tls"] = extension
+        await app(scope, receive, send)
+
+    return with_tls
 
 
 async def body(request: Request) -> bytes:

@@ -19,6 +19,7 @@ import pytest
 
 import chipcash.center.http
 import chipcash.center.inquiry
+import chipcash.center.operations
 import chipcash.center.registration
 import chipcash.web
 from chipcash.center.http import ENDPOINTS, MAX_BODY
@@ -669,12 +670,13 @@ def test_states_of_requests_and_payments() -> None:
 
 def test_http() -> None:
     told = []
-    for call, body, answer in table("center.md", "method, path", "body", "answer"):
+    for call, body, answer, _ in table("center.md", "method, path"):
         method, path = call.split(" ", 1)
         told.append((method, code(path), body.split(" (")[0].split(" over ")[0], answer == "204"))
     assert told == [(each.method, each.path, each.body, not each.answer) for each in ENDPOINTS]
     for row, each in zip(table("center.md", "method, path"), ENDPOINTS, strict=True):
         assert row[2].startswith("JSON") == (each.json and each.name != "openapi"), row
+        assert row[3] == ("**I**" if each.institutions else ""), row
 
 
 def refusals(module: ModuleType) -> Iterator[tuple[str, int]]:
@@ -695,6 +697,7 @@ def test_errors() -> None:
         *refusals(chipcash.center.registration),
         *refusals(chipcash.center.inquiry),
         *refusals(chipcash.center.http),
+        *refusals(chipcash.center.operations),
         *refusals(chipcash.web),
         ("unknown", 404),  # these two by the router
         ("method", 405),

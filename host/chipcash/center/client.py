@@ -6,6 +6,7 @@ Every signed answer is verified under the trust before it is returned.
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, NoReturn, Protocol, Self, TypeVar
@@ -15,6 +16,7 @@ import httpx
 from chipcash.center.bodies import join, split
 from chipcash.center.errors import CenterRefused, CenterReplyInvalid, CenterUnreachable
 from chipcash.evidence import EvidenceInvalid, verify_evidence
+from chipcash.tls import client_context
 from chipcash.trust import Trust, object_id
 from chipcash_wire import objects as o
 from chipcash_wire.tlv import WireError
@@ -68,10 +70,11 @@ class CenterApi(Protocol):
 class CenterClient:
     """Client of a registration center. A context manager; close() ends its connections.
 
-    url: like http://127.0.0.1:8443; trust: the network; timeout: seconds for one request. All methods
-    raise CenterUnreachable if there is no answer, CenterReplyInvalid (a CenterUnreachable) if the answer
-    is not this network's center's, CenterRefused if the center says no. After any of them money is where
-    the same request, repeated, will find or bring it.
+    url: like https://center.example:8700; trust: the network; timeout: seconds for one request; tls: of
+    tls.client_context(), for https; without it the system's authorities are believed. All methods raise
+    CenterUnreachable if there is no answer, CenterReplyInvalid (a CenterUnreachable) if the answer is not
+    this network's center's, CenterRefused if the center says no. After any of them money is where the same
+    request, repeated, will find or bring it.
     """
 
     def __init__(
@@ -81,11 +84,17 @@ class CenterClient:
         *,
         timeout: float = 30.0,
         transport: httpx.BaseTransport | None = None,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self.url = url
         self.trust = trust
         try:
-            self._http = httpx.Client(base_url=url, timeout=timeout, transport=transport)
+            self._http = httpx.Client(
+                base_url=url,
+                timeout=timeout,
+                transport=transport,
+                verify=tls or (client_context() if url.lower().startswith("https:") else True),
+            )
         except (httpx.InvalidURL, ValueError) as error:
             raise self._unreachable(error) from None
 

@@ -2,7 +2,7 @@
 """The registration center over HTTP, as the table in protocols/spec/center.md defines it.
 
 Bodies are wire objects as bytes; nothing but signatures and hashes makes them trustworthy, so a plain
-connection suffices for authenticity. Confidentiality needs TLS in front.
+connection suffices for authenticity. Confidentiality needs TLS.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from starlette.staticfiles import StaticFiles
 import chipcash
 from chipcash.center.bodies import join, with_titles
 from chipcash.center.errors import CenterRefused, CenterUnreachable
-from chipcash.center.operations import Operations
+from chipcash.center.operations import Operations, need_certificate
 from chipcash.center.registration import Center
 from chipcash.log.store import Log
 from chipcash.web import COMPONENTS, MAX_BODY, TooLarge, body, on_http, on_too_large, refusal
@@ -51,7 +51,10 @@ Handler = Callable[[Center, Call], Response]
 
 @dataclass(frozen=True)
 class Endpoint:
-    """One row of the table: body and answer name what they hold; an answer of "" has no content."""
+    """One row of the table: body and answer name what they hold; an answer of "" has no content.
+
+    institutions: where clients are certified, it answers those who show a certificate only.
+    """
 
     method: str
     path: str
@@ -61,6 +64,7 @@ class Endpoint:
     body: str = ""
     answer: str = ""
     json: bool = False
+    institutions: bool = False
 
     @property
     def parameter(self) -> str:
@@ -145,7 +149,8 @@ ENDPOINTS = (
     Endpoint("GET", "/v1/network", "network", "Certificates of issuing library and center", _network,
              answer="certificates"),
     Endpoint("POST", "/v1/coins", "registerCoin", "Register a coin", _coins,
-             body="coin", answer="title of the coin's owner, the same again for the same coin"),
+             institutions=True, body="coin",
+             answer="title of the coin's owner, the same again for the same coin"),
     Endpoint("POST", "/v1/deposits", "settle", "Settle claims", _deposits,
              body="deposit, titles",
              answer="receipt, the same again for the same deposit"),
@@ -153,7 +158,7 @@ ENDPOINTS = (
     Endpoint("POST", "/v1/reclaims", "reclaim", "Give money back to its payer", _reclaims,
              body="reclaim, titles", answer="receipt"),
     Endpoint("POST", "/v1/certificates", "registerCard", "Register a certified card", _certificates,
-             body="certificate", answer="risk parameters"),
+             institutions=True, body="certificate", answer="risk parameters"),
     Endpoint("GET", "/v1/titles/{key}", "titles", "Live titles of an owner", _titles,
              answer="titles"),
     Endpoint("GET", "/v1/time", "signedTime", "The center's time", _time, answer="signed time"),
@@ -168,25 +173,28 @@ ENDPOINTS = (
     Endpoint("GET", "/v1/evidence/{digest}", "evidence", "Evidence of repeat payment", _evidence,
              answer="evidence"),
     Endpoint("GET", "/v1/coins/{serial}", "coin", "A coin's whole life", _coin, json=True,
-             answer="partition and history"),
+             institutions=True, answer="partition and history"),
     Endpoint("GET", "/v1/accounts", "accounts", "Issued, live and redeemed money", _accounts,
-             json=True, answer="totals in fen, live fen by owner"),
+             json=True, institutions=True, answer="totals in fen, live fen by owner"),
     Endpoint("GET", "/openapi.json", "openapi", "This description", _openapi, json=True,
              answer="OpenAPI description"),
 )  # fmt: skip
 
 
-def create_app(center: Center, log: Log | None = None) -> Starlette:
+def create_app(center: Center, log: Log | None = None, *, certified: bool = False) -> Starlette:
     """The ASGI application of a center. Calls run in threads; the ledger takes one writer at a time.
 
-    log: the center's, whose public files are served under /log. /health, /ready and /metrics are for those
-    who run it: see docs/center.md.
+    log: the center's, whose public files are served under /log; certified: whether clients show certificates
+    (the TLS extension of ASGI), so that what is for institutions wants one. /health, /ready and /metrics are
+    for those who run it: see docs/center.md.
     """
-    operations = Operations(center, log)
+    operations = Operations(center, log, certified=certified)
 
     def route(endpoint: Endpoint) -> Route:
         async def handle(request: Request) -> Response:
             with operations.observed(endpoint.name):
+                if certified and endpoint.institutions:
+                    need_certificate(request)
                 data = await body(request)
                 call = Call(data, _ident(request, endpoint.parameter), _since(request), operations)
                 return await run_in_threadpool(endpoint.handler, center, call)
@@ -274,6 +282,8 @@ def openapi() -> dict[str, Any]:
             "summary": endpoint.summary,
             "responses": responses,
         }
+        if endpoint.institutions:
+            operation["security"] = [{"mutualTLS": []}, {}]
         if endpoint.body:
             operation["requestBody"] = {
                 "description": endpoint.body,
@@ -301,7 +311,16 @@ def openapi() -> dict[str, Any]:
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "paths": paths,
-        "components": COMPONENTS,
+        "components": {
+            **COMPONENTS,
+            "securitySchemes": {
+                "mutualTLS": {
+                    "type": "mutualTLS",
+                    "description": "A client certificate of an institution, where the center asks for"
+                    " them; whoever is its network's edge decides instead where it does not.",
+                }
+            },
+        },
     }
 
 

@@ -16,6 +16,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from chipcash import tls
 from chipcash.center.errors import CenterRefused
 from chipcash.center.registration import Center
 from chipcash.database import DatabaseError
@@ -24,19 +25,21 @@ from chipcash.web import TooLarge, refusal
 from chipcash_wire import objects as o
 from chipcash_wire.tlv import WireError
 
-__all__ = ["Operations"]
+__all__ = ["Operations", "need_certificate"]
 
 _SECONDS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
 
 
 class Operations:
-    """Counts what a center answers. log: the center's log, if this process writes it.
+    """Counts what a center answers. log: the center's log, if this process writes it; certified: whether the
+    numbers are for clients with a certificate only.
 
     No number here is of a person, a key or a payment.
     """
 
-    def __init__(self, center: Center, log: Log | None = None) -> None:
+    def __init__(self, center: Center, log: Log | None = None, *, certified: bool = False) -> None:
         self._center = center
+        self._certified = certified
         self._registry = CollectorRegistry()
         self._registry.register(_State(center, log))
         self._seconds = Histogram(
@@ -104,8 +107,21 @@ class Operations:
         return JSONResponse({"status": "ok"})
 
     async def _metrics(self, request: Request) -> Response:
+        if self._certified:
+            need_certificate(request)
         data = await run_in_threadpool(generate_latest, self._registry)
         return Response(data, media_type=CONTENT_TYPE_LATEST)
+
+
+def need_certificate(request: Request) -> None:
+    """Refuse a request whose client has shown no certificate. Raises CenterRefused."""
+    if not tls.peer(request.scope):
+        raise CenterRefused(
+            "certificate",
+            "This is for institutions, and the client has shown no certificate. Nothing changed.",
+            status=403,
+            hint="Give the client its certificate: --center-cert.",
+        )
 
 
 class _State(Collector):

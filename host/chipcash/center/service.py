@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import ssl
+
 from chipcash import web
 from chipcash.center.errors import CenterError
 from chipcash.center.http import create_app
@@ -15,15 +17,24 @@ __all__ = ["Service"]
 class Service(web.Service):
     """A center listening on a TCP port: `run()` in this thread, or `with` it in a thread of its own.
 
-    host, port: where to listen; port 0 takes a free one; log: the center's, to be served under /log.
-    Listening begins at once. Raises CenterError if the address cannot be used.
+    host, port: where to listen; port 0 takes a free one; log: the center's, to be served under /log; tls: of
+    tls.server_context(), for https; where that knows clients, see create_app(). Listening begins at once.
+    Raises CenterError if the address cannot be used.
     """
 
     def __init__(
-        self, center: Center, host: str = "127.0.0.1", port: int = 0, log: Log | None = None
+        self,
+        center: Center,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        log: Log | None = None,
+        *,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
+        certified = tls is not None and tls.verify_mode != ssl.CERT_NONE
+        app = create_app(center, log, certified=certified)
         try:
-            super().__init__(create_app(center, log), host, port, "center")
+            super().__init__(app, host, port, "center", tls=tls)
         except OSError as error:
             raise CenterError(
                 f"The center cannot listen on {host} port {port}: {error.strerror}.",

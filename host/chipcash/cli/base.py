@@ -396,16 +396,47 @@ card_network_option = _network_option(
     False, "The network's public file: a PIN goes over the air to cards of this network only."
 )
 
-center_option = click.option(
-    "--center",
-    "url",
-    envvar="CHIPCASH_CENTER",
-    show_envvar=True,
-    default=DEFAULT_CENTER,
-    show_default=True,
-    metavar="URL",
-    help="Where the registration center is.",
-)
+
+def _tls_option(name: str, help: str) -> Callable[[_Function], _Function]:
+    """An option that only center_at() asks for."""
+
+    def keep(ctx: click.Context, param: click.Parameter, value: Path | None) -> None:
+        ctx.meta[name] = value
+
+    return click.option(
+        f"--{name}",
+        envvar=f"CHIPCASH_{name.upper().replace('-', '_')}",
+        show_envvar=True,
+        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        expose_value=False,
+        callback=keep,
+        help=help,
+    )
+
+
+def center_option(function: _Function) -> _Function:
+    """The options that say where the center is, and how it is spoken to: see center_at()."""
+    for option in (
+        _tls_option(
+            "center-cert", "An institution's certificate for it, and its private key: PEM."
+        ),
+        _tls_option(
+            "center-ca", "Who certifies an https center: PEM; else whom the system trusts."
+        ),
+        click.option(
+            "--center",
+            "url",
+            envvar="CHIPCASH_CENTER",
+            show_envvar=True,
+            default=DEFAULT_CENTER,
+            show_default=True,
+            metavar="URL",
+            help="Where the registration center is.",
+        ),
+    ):
+        function = option(function)
+    return function
+
 
 suite_option = click.option(
     "--suite",
@@ -480,7 +511,12 @@ def card_at(
 
 
 def center_at(url: str, trust: Trust) -> CenterClient:
-    """A client of the registration center at a URL; a context manager."""
+    """A client of the registration center at a URL; a context manager. For https as the running command's
+    options say."""
     from chipcash.center.client import CenterClient
+    from chipcash.tls import client_context
 
-    return CenterClient(url, trust)
+    meta = click.get_current_context().meta
+    ca, own = meta.get("center-ca"), meta.get("center-cert")
+    tls = client_context(ca, own) if ca or own else None
+    return CenterClient(url, trust, tls=tls)

@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any, TypeVar
 
 import click
 
@@ -37,10 +38,19 @@ from chipcash.cli.logs import WITNESS
 from chipcash.home import Home
 from chipcash.home import init as make_home
 from chipcash.log.cosigning import Witness
+from chipcash.tls import server_context
 from chipcash.trust import Trust
 from chipcash_wire import objects as o
 
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
 _REASONS = {o.REASON_REPEAT_PAYMENT: "repeat payment", o.REASON_LOST: "lost"}
+
+
+def _file_option(name: str, help: str) -> Callable[[_Function], _Function]:
+    return click.option(
+        name, type=click.Path(exists=True, dir_okay=False, path_type=Path), help=help
+    )
 
 
 @click.group("center", cls=Group)
@@ -125,13 +135,31 @@ def init(
     metavar="KEY@URL",
     help="Who cosigns the log: its key string, @, and its URL; may come several times.",
 )
-def serve(directory: Path, host: str, port: int, witnesses: tuple[Witness, ...]) -> None:
+@_file_option(
+    "--tls-cert", "The center's certificate, and those between it and its authority: PEM."
+)
+@_file_option("--tls-key", "Its private key, where --tls-cert does not hold it.")
+@_file_option(
+    "--client-ca", "Who certifies institutions: what is for them then wants a certificate."
+)
+def serve(
+    directory: Path,
+    host: str,
+    port: int,
+    witnesses: tuple[Witness, ...],
+    tls_cert: Path | None,
+    tls_key: Path | None,
+    client_ca: Path | None,
+) -> None:
     """Run the center until Ctrl-C. Prints its URL once it answers; its log is at URL/log."""
+    if tls_cert is None and (tls_key or client_ca):
+        raise click.UsageError("--tls-key and --client-ca go with --tls-cert.")
+    tls = None if tls_cert is None else server_context(tls_cert, tls_key, client_ca)
     home = Home(directory)
     with until_ended(), closing(home.center()) as center:
         log = home.log()
         try:
-            server = Service(center, host, port, log)
+            server = Service(center, host, port, log, tls=tls)
         except BaseException:
             log.close()
             raise
