@@ -278,6 +278,7 @@ def create_app(rack: Rack, hosts: frozenset[str] | None) -> Starlette:
             ChipcashError: _on_failed,
             OSError: _on_os,
             web.TooLarge: web.on_too_large,
+            web.TooSlow: web.on_too_slow,
             HTTPException: web.on_http,
             Exception: _on_fault,
         },

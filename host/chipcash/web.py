@@ -8,7 +8,7 @@ import asyncio
 import socket
 import ssl
 import threading
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Self, cast
 
@@ -26,14 +26,22 @@ __all__ = [
     "MAX_BODY",
     "Service",
     "TooLarge",
+    "TooSlow",
     "body",
     "on_http",
     "on_too_large",
+    "on_too_slow",
     "refusal",
 ]
 
 MAX_BODY = 1 << 20
 """Largest request body in bytes."""
+HEAD_S = 15.0
+"""How long a client may take for the head of a request, seconds."""
+BODY_S = 30.0
+"""How long a client may take for the body of a request, seconds."""
+EXCHANGE_S = 150.0
+"""How long a request may take, until the client has the whole answer, seconds."""
 
 COMPONENTS: dict[str, Any] = {
     "responses": {
@@ -61,11 +69,17 @@ class TooLarge(Exception):
     """The body has more than MAX_BODY bytes."""
 
 
+class TooSlow(Exception):
+    """The body did not come within BODY_S."""
+
+
 class Service:
     """An application listening on a TCP port: `run()` in this thread, or `with` it in a thread of its own.
 
     host, port: where to listen; port 0 takes a free one. Listening begins at once. name: of the thread.
-    tls: of tls.server_context(), for https. url: where it is. Raises OSError if the address cannot be used.
+    tls: of tls.server_context(), for https; connections: most at once, others are told 503; proxies:
+    addresses or networks of those who are believed about whom they ask for (X-Forwarded-For). url: where it
+    is. Raises OSError if the address cannot be used.
     """
 
     def __init__(
@@ -76,6 +90,8 @@ class Service:
         name: str,
         *,
         tls: ssl.SSLContext | None = None,
+        connections: int | None = None,
+        proxies: Sequence[str] = (),
     ) -> None:
         family, _, _, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -97,7 +113,10 @@ class Service:
                 log_config=None,
                 access_log=False,
                 server_header=False,
-                proxy_headers=False,  # else who is on this machine may say that he is anybody
+                # By itself it would believe whoever is on this machine.
+                proxy_headers=bool(proxies),
+                forwarded_allow_ips=list(proxies),
+                limit_concurrency=connections,
             )
         )
         self._thread: threading.Thread | None = None
@@ -130,35 +149,53 @@ class Service:
 
 
 class _Protocol(H11Protocol):
-    """uvicorn's HTTP/1.1, with the TLS extension of ASGI, which uvicorn lacks: who the client is."""
+    """uvicorn's HTTP/1.1, with what it lacks: the TLS extension of ASGI, which tells who the client is, and
+    an end for clients that take for ever."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """As asyncio.Protocol. The handshake is over by now."""
+        """As asyncio.Protocol. A handshake is over by now."""
         super().connection_made(transport)
         connection = transport.get_extra_info("ssl_object")
-        if connection is not None:
-            self.app = _with_tls(self.app, chipcash_tls.extension(connection))
+        extensions = {} if connection is None else {"tls": chipcash_tls.extension(connection)}
+        app = self.app
 
+        async def handle(scope: Any, receive: Any, send: Any) -> None:
+            self._end_in(EXCHANGE_S)
+            scope.setdefault("extensions", {}).update(extensions)
+            await app(scope, receive, send)
 
-_Scope = MutableMapping[str, Any]
-_App = Callable[[Any, Any, Any], Awaitable[None]]
+        self.app = handle
+        self._end: asyncio.TimerHandle | None = None
+        self._end_in(HEAD_S)
 
+    def on_response_complete(self) -> None:
+        """As H11Protocol, which may begin with the next request at once."""
+        self._end_in(HEAD_S)
+        super().on_response_complete()
 
-def _with_tls(app: _App, extension: dict[str, Any]) -> _App:
-    async def with_tls(scope: _Scope, receive: Any, send: Any) -> None:
-        scope.setdefault("extensions", {})["tls"] = extension
-        await app(scope, receive, send)
+    def connection_lost(self, exc: Exception | None) -> None:
+        """As asyncio.Protocol."""
+        if self._end is not None:
+            self._end.cancel()
+        super().connection_lost(exc)
 
-    return with_tls
+    def _end_in(self, seconds: float) -> None:
+        if self._end is not None:
+            self._end.cancel()
+        self._end = self.loop.call_later(seconds, self.transport.abort)
 
 
 async def body(request: Request) -> bytes:
-    """A request's body, never more than MAX_BODY of it in memory. Raises TooLarge."""
+    """A request's body, never more than MAX_BODY of it in memory. Raises TooLarge, TooSlow."""
     data = bytearray()
-    async for chunk in request.stream():
-        data += chunk
-        if len(data) > MAX_BODY:
-            raise TooLarge
+    try:
+        async with asyncio.timeout(BODY_S):
+            async for chunk in request.stream():
+                data += chunk
+                if len(data) > MAX_BODY:
+                    raise TooLarge
+    except TimeoutError:
+        raise TooSlow from None
     return bytes(data)
 
 
@@ -184,3 +221,15 @@ def on_too_large(request: Request, error: Exception) -> Response:
         f"The body has more than {MAX_BODY} bytes; nothing was changed.",
         "Split it into several requests.",
     )
+
+
+def on_too_slow(request: Request, error: Exception) -> Response:
+    """The answer to a body that does not come (TooSlow)."""
+    answer = refusal(
+        408,
+        "timeout",
+        f"The body did not come within {BODY_S:.0f} s; nothing was changed.",
+        "Repeat the request; if the line is slow, split it into several.",
+    )
+    answer.headers["Connection"] = "close"
+    return answer

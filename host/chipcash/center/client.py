@@ -7,6 +7,7 @@ Every signed answer is verified under the trust before it is returned.
 from __future__ import annotations
 
 import ssl
+import time
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, NoReturn, Protocol, Self, TypeVar
@@ -24,6 +25,9 @@ from chipcash_wire.tlv import WireError
 __all__ = ["CenterApi", "CenterClient"]
 
 _Signed = TypeVar("_Signed", bound=o.Object)
+
+_LATER = (408, 429)
+"""HTTP statuses that say nothing of the request, but that it should come again."""
 
 
 class CenterApi(Protocol):
@@ -71,7 +75,8 @@ class CenterClient:
     """Client of a registration center. A context manager; close() ends its connections.
 
     url: like https://center.example:8700; trust: the network; timeout: seconds for one request; tls: of
-    tls.client_context(), for https; without it the system's authorities are believed. All methods raise
+    tls.client_context(), for https; without it the system's authorities are believed; patience: most seconds
+    that a method waits in all where the center asks to come again later (Retry-After). All methods raise
     CenterUnreachable if there is no answer, CenterReplyInvalid (a CenterUnreachable) if the answer is not
     this network's center's, CenterRefused if the center says no. After any of them money is where the same
     request, repeated, will find or bring it.
@@ -85,8 +90,10 @@ class CenterClient:
         timeout: float = 30.0,
         transport: httpx.BaseTransport | None = None,
         tls: ssl.SSLContext | None = None,
+        patience: int = 30,
     ) -> None:
         self.url = url
+        self._patience = patience
         self.trust = trust
         try:
             self._http = httpx.Client(
@@ -230,13 +237,20 @@ class CenterClient:
     ) -> httpx.Response:
         headers = {"Content-Type": "application/octet-stream"} if body is not None else {}
         content = join((body, *titles)) if body is not None else None
-        try:
-            response = self._http.request(method, path, content=content, headers=headers)
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise self._unreachable(error) from None
-        if response.is_success:
-            return response
-        if response.status_code >= 500:
+        waited = 0
+        while True:
+            try:
+                response = self._http.request(method, path, content=content, headers=headers)
+            except (httpx.HTTPError, httpx.InvalidURL) as error:
+                raise self._unreachable(error) from None
+            if response.is_success:
+                return response
+            wait = _retry_after(response)
+            if not wait or waited + wait > self._patience:
+                break
+            time.sleep(wait)
+            waited += wait
+        if response.status_code in _LATER or response.status_code >= 500:
             raise self._unreachable(RuntimeError(f"HTTP status {response.status_code}"))
         try:
             answer = response.json()
@@ -315,3 +329,11 @@ class CenterClient:
             hint="Check the network and repeat; what is queued stays queued.",
             url=self.url,
         )
+
+
+def _retry_after(response: httpx.Response) -> int:
+    """Seconds after which the center wants the same request again, 0 if it does not say."""
+    text = response.headers.get("Retry-After", "")
+    if response.status_code not in (429, 503) or not (text.isascii() and text.isdigit()):
+        return 0
+    return int(text[:9])

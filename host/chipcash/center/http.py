@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, cast
 
 from starlette.applications import Starlette
@@ -19,14 +20,26 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 import chipcash
 from chipcash.center.bodies import join, with_titles
 from chipcash.center.errors import CenterRefused, CenterUnreachable
+from chipcash.center.limits import Limits, TooMany
 from chipcash.center.operations import Operations, need_certificate
 from chipcash.center.registration import Center
 from chipcash.log.store import Log
-from chipcash.web import COMPONENTS, MAX_BODY, TooLarge, body, on_http, on_too_large, refusal
+from chipcash.web import (
+    COMPONENTS,
+    MAX_BODY,
+    TooLarge,
+    TooSlow,
+    body,
+    on_http,
+    on_too_large,
+    on_too_slow,
+    refusal,
+)
 from chipcash_wire import objects as o
 from chipcash_wire.tlv import WireError
 
@@ -181,18 +194,26 @@ ENDPOINTS = (
 )  # fmt: skip
 
 
-def create_app(center: Center, log: Log | None = None, *, certified: bool = False) -> Starlette:
+def create_app(
+    center: Center,
+    log: Log | None = None,
+    *,
+    certified: bool = False,
+    limits: Limits | None = None,
+) -> Starlette:
     """The ASGI application of a center. Calls run in threads; the ledger takes one writer at a time.
 
     log: the center's, whose public files are served under /log; certified: whether clients show certificates
-    (the TLS extension of ASGI), so that what is for institutions wants one. /health, /ready and /metrics are
-    for those who run it: see docs/center.md.
+    (the TLS extension of ASGI), so that what is for institutions wants one; limits: of requests, None is
+    without. /health, /ready and /metrics are for those who run it, and not limited: see docs/center.md.
     """
+    limits = limits or Limits()
     operations = Operations(center, log, certified=certified)
 
     def route(endpoint: Endpoint) -> Route:
         async def handle(request: Request) -> Response:
             with operations.observed(endpoint.name):
+                limits.take(request.scope)
                 if certified and endpoint.institutions:
                     need_certificate(request)
                 data = await body(request)
@@ -205,7 +226,7 @@ def create_app(center: Center, log: Log | None = None, *, certified: bool = Fals
         routes=[
             *[route(endpoint) for endpoint in ENDPOINTS],
             *operations.routes,
-            *([] if log is None else [Mount("/log", StaticFiles(directory=log.public))]),
+            *([] if log is None else [Mount("/log", _limited(log.public, limits))]),
         ],
         exception_handlers={
             CenterRefused: _on_refused,
@@ -213,11 +234,24 @@ def create_app(center: Center, log: Log | None = None, *, certified: bool = Fals
             WireError: _on_malformed,
             HTTPException: on_http,
             TooLarge: on_too_large,
+            TooMany: _on_too_many,
+            TooSlow: on_too_slow,
             Exception: _on_failure,
         },
     )
     app.router.redirect_slashes = False  # a path that is not in the table is unknown
     return app
+
+
+def _limited(folder: Path, limits: Limits) -> ASGIApp:
+    """The files of a folder."""
+    files = StaticFiles(directory=folder)
+
+    async def serve(scope: Scope, receive: Receive, send: Send) -> None:
+        limits.take(scope)
+        await files(scope, receive, send)
+
+    return serve
 
 
 def _ident(request: Request, parameter: str) -> bytes:
@@ -251,6 +285,18 @@ def _on_malformed(request: Request, error: Exception) -> Response:
     return refusal(
         400, "malformed", f"The body is no canonical object of this kind: {error}. Nothing changed."
     )
+
+
+def _on_too_many(request: Request, error: Exception) -> Response:
+    seconds = cast(TooMany, error).seconds
+    answer = refusal(
+        429,
+        "too-many",
+        "This client asks too much at once; this request was not carried out, and no money moved.",
+        f"Repeat the same request in {seconds} s; what is queued stays queued.",
+    )
+    answer.headers["Retry-After"] = str(seconds)
+    return answer
 
 
 def _on_failure(request: Request, error: Exception) -> Response:

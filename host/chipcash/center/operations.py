@@ -18,10 +18,11 @@ from starlette.routing import Route
 
 from chipcash import tls
 from chipcash.center.errors import CenterRefused
+from chipcash.center.limits import TooMany
 from chipcash.center.registration import Center
 from chipcash.database import DatabaseError
 from chipcash.log.store import Log
-from chipcash.web import TooLarge, refusal
+from chipcash.web import TooLarge, TooSlow, refusal
 from chipcash_wire import objects as o
 from chipcash_wire.tlv import WireError
 
@@ -80,6 +81,12 @@ class Operations:
             raise
         except TooLarge:
             error = "too-large"
+            raise
+        except TooSlow:
+            error = "timeout"
+            raise
+        except TooMany:
+            error = "too-many"
             raise
         except WireError:
             error = "malformed"

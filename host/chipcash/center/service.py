@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 import ssl
+from collections.abc import Sequence
 
 from chipcash import web
 from chipcash.center.errors import CenterError
 from chipcash.center.http import create_app
+from chipcash.center.limits import Limits
 from chipcash.center.registration import Center
 from chipcash.log.store import Log
 
@@ -18,8 +20,9 @@ class Service(web.Service):
     """A center listening on a TCP port: `run()` in this thread, or `with` it in a thread of its own.
 
     host, port: where to listen; port 0 takes a free one; log: the center's, to be served under /log; tls: of
-    tls.server_context(), for https; where that knows clients, see create_app(). Listening begins at once.
-    Raises CenterError if the address cannot be used.
+    tls.server_context(), for https; where that knows clients, see create_app(); limits: of requests, None is
+    without; connections, proxies: as web.Service. Listening begins at once. Raises CenterError if the address
+    cannot be used.
     """
 
     def __init__(
@@ -30,11 +33,16 @@ class Service(web.Service):
         log: Log | None = None,
         *,
         tls: ssl.SSLContext | None = None,
+        limits: Limits | None = None,
+        connections: int | None = None,
+        proxies: Sequence[str] = (),
     ) -> None:
         certified = tls is not None and tls.verify_mode != ssl.CERT_NONE
-        app = create_app(center, log, certified=certified)
+        app = create_app(center, log, certified=certified, limits=limits)
         try:
-            super().__init__(app, host, port, "center", tls=tls)
+            super().__init__(
+                app, host, port, "center", tls=tls, connections=connections, proxies=proxies
+            )
         except OSError as error:
             raise CenterError(
                 f"The center cannot listen on {host} port {port}: {error.strerror}.",

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import click
 
 from chipcash.center.client import CenterClient
+from chipcash.center.limits import Limits
 from chipcash.center.publishing import LogWriter, compare
 from chipcash.center.service import Service
 from chipcash.center.storage import is_postgres
@@ -50,6 +51,16 @@ _REASONS = {o.REASON_REPEAT_PAYMENT: "repeat payment", o.REASON_LOST: "lost"}
 def _file_option(name: str, help: str) -> Callable[[_Function], _Function]:
     return click.option(
         name, type=click.Path(exists=True, dir_okay=False, path_type=Path), help=help
+    )
+
+
+def _rate_option(name: str, default: int, who: str) -> Callable[[_Function], _Function]:
+    return click.option(
+        name,
+        type=click.FloatRange(min=0),
+        default=default,
+        show_default=True,
+        help=f"Requests in a second from {who}; 0 is without limit.",
     )
 
 
@@ -142,6 +153,23 @@ def init(
 @_file_option(
     "--client-ca", "Who certifies institutions: what is for them then wants a certificate."
 )
+@_rate_option("--rate", 20, "an address; what comes in 10 s may come at once")
+@_rate_option("--institution-rate", 200, "an institution that shows its certificate")
+@click.option(
+    "--connections",
+    type=click.IntRange(min=1),
+    default=1000,
+    show_default=True,
+    help="Most connections at once.",
+)
+@click.option(
+    "--proxy",
+    "proxies",
+    multiple=True,
+    metavar="ADDRESS",
+    help="A proxy, or a network of them, that is believed about whom it asks for (X-Forwarded-For);"
+    " may come several times.",
+)
 def serve(
     directory: Path,
     host: str,
@@ -150,6 +178,10 @@ def serve(
     tls_cert: Path | None,
     tls_key: Path | None,
     client_ca: Path | None,
+    rate: float,
+    institution_rate: float,
+    connections: int,
+    proxies: tuple[str, ...],
 ) -> None:
     """Run the center until Ctrl-C. Prints its URL once it answers; its log is at URL/log."""
     if tls_cert is None and (tls_key or client_ca):
@@ -159,7 +191,16 @@ def serve(
     with until_ended(), closing(home.center()) as center:
         log = home.log()
         try:
-            server = Service(center, host, port, log, tls=tls)
+            server = Service(
+                center,
+                host,
+                port,
+                log,
+                tls=tls,
+                limits=Limits(rate or None, institution_rate or None),
+                connections=connections,
+                proxies=proxies,
+            )
         except BaseException:
             log.close()
             raise
