@@ -8,14 +8,16 @@ connection suffices for authenticity. Confidentiality needs TLS.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
@@ -26,7 +28,7 @@ import chipcash
 from chipcash.center.bodies import join, with_titles
 from chipcash.center.errors import CenterRefused, CenterUnreachable
 from chipcash.center.limits import Limits, TooMany
-from chipcash.center.operations import Operations, need_certificate
+from chipcash.center.operations import Operations, RequestLog, need_certificate
 from chipcash.center.registration import Center
 from chipcash.log.store import Log
 from chipcash.web import (
@@ -46,6 +48,7 @@ from chipcash_wire.tlv import WireError
 __all__ = ["MAX_BODY", "OCTETS", "create_app", "openapi"]
 
 OCTETS = "application/octet-stream"
+_Object = TypeVar("_Object", bound=o.Object)
 _SIZES = {"key": 33, "id": 32, "digest": 32, "serial": 16}
 
 
@@ -90,31 +93,54 @@ def _octets(*items: o.Object) -> Response:
     return Response(join(items), media_type=OCTETS)
 
 
+def _sent(kind: type[_Object], call: Call) -> _Object:
+    """The object that a body is."""
+    with _readable():
+        return kind.decode(call.body)
+
+
+def _sent_with_titles(kind: type[_Object], call: Call) -> tuple[_Object, tuple[o.Title, ...]]:
+    """The object that a body begins with, and the titles behind it."""
+    with _readable():
+        return with_titles(kind, call.body)
+
+
+@contextmanager
+def _readable() -> Iterator[None]:
+    try:
+        yield
+    except WireError as error:
+        raise CenterRefused(
+            "malformed",
+            f"The body is no canonical object of this kind: {error}. Nothing changed.",
+        ) from None
+
+
 def _network(center: Center, call: Call) -> Response:
     return _octets(*center.network())
 
 
 def _coins(center: Center, call: Call) -> Response:
-    return _octets(center.register_coin(o.Coin.decode(call.body)))
+    return _octets(center.register_coin(_sent(o.Coin, call)))
 
 
 def _deposits(center: Center, call: Call) -> Response:
-    receipt = center.settle(*with_titles(o.Deposit, call.body))
+    receipt = center.settle(*_sent_with_titles(o.Deposit, call))
     call.operations.deposited(receipt)
     return _octets(receipt)
 
 
 def _voids(center: Center, call: Call) -> Response:
-    center.register_void(o.Void.decode(call.body))
+    center.register_void(_sent(o.Void, call))
     return Response(status_code=204)
 
 
 def _reclaims(center: Center, call: Call) -> Response:
-    return _octets(center.reclaim(*with_titles(o.Reclaim, call.body)))
+    return _octets(center.reclaim(*_sent_with_titles(o.Reclaim, call)))
 
 
 def _certificates(center: Center, call: Call) -> Response:
-    return _octets(center.register_card(o.Certificate.decode(call.body)))
+    return _octets(center.register_card(_sent(o.Certificate, call)))
 
 
 def _titles(center: Center, call: Call) -> Response:
@@ -135,7 +161,7 @@ def _challenge(center: Center, call: Call) -> Response:
 
 
 def _risk(center: Center, call: Call) -> Response:
-    return _octets(center.risk(call.ident, o.GenuineProof.decode(call.body)))
+    return _octets(center.risk(call.ident, _sent(o.GenuineProof, call)))
 
 
 def _claim(center: Center, call: Call) -> Response:
@@ -212,7 +238,7 @@ def create_app(
 
     def route(endpoint: Endpoint) -> Route:
         async def handle(request: Request) -> Response:
-            with operations.observed(endpoint.name):
+            with operations.observed(request.scope, endpoint.name):
                 limits.take(request.scope)
                 if certified and endpoint.institutions:
                     need_certificate(request)
@@ -226,12 +252,12 @@ def create_app(
         routes=[
             *[route(endpoint) for endpoint in ENDPOINTS],
             *operations.routes,
-            *([] if log is None else [Mount("/log", _limited(log.public, limits))]),
+            *([] if log is None else [Mount("/log", _limited(log.public, limits), name="log")]),
         ],
+        middleware=[Middleware(RequestLog)],
         exception_handlers={
             CenterRefused: _on_refused,
             CenterUnreachable: _on_unreachable,
-            WireError: _on_malformed,
             HTTPException: on_http,
             TooLarge: on_too_large,
             TooMany: _on_too_many,
@@ -279,12 +305,6 @@ def _on_refused(request: Request, error: Exception) -> Response:
 def _on_unreachable(request: Request, error: Exception) -> Response:
     unreachable = cast(CenterUnreachable, error)
     return refusal(503, "unavailable", unreachable.message, unreachable.hint)
-
-
-def _on_malformed(request: Request, error: Exception) -> Response:
-    return refusal(
-        400, "malformed", f"The body is no canonical object of this kind: {error}. Nothing changed."
-    )
 
 
 def _on_too_many(request: Request, error: Exception) -> Response:

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import logging
+import secrets
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +17,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from chipcash import tls
 from chipcash.center.errors import CenterRefused
@@ -24,11 +27,60 @@ from chipcash.database import DatabaseError
 from chipcash.log.store import Log
 from chipcash.web import TooLarge, TooSlow, refusal
 from chipcash_wire import objects as o
-from chipcash_wire.tlv import WireError
 
-__all__ = ["Operations", "need_certificate"]
+__all__ = ["Operations", "RequestLog", "need_certificate"]
 
 _SECONDS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
+
+
+_ERROR = "chipcash.error"
+"""In a scope: the name of the error that a request was refused with, or ""."""
+_log = logging.getLogger(__name__)
+
+
+class RequestLog:
+    """ASGI middleware: one record for each request, and an id for it, which the client gets as X-Request-Id.
+
+    Fields: id; operation, the name in the table of endpoints, "" where there is none; status; error, its
+    name; ms until the answer was sent; in and out, bytes of the bodies; institution, whether the client
+    showed a certificate. Nothing of whom, of what, or from where.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """As ASGI has it."""
+        start = time.perf_counter()
+        ident = secrets.token_hex(6)
+        status, sizes = 500, {"in": 0, "out": 0}
+
+        async def received() -> Message:
+            message = await receive()
+            sizes["in"] += len(message.get("body", b""))
+            return message
+
+        async def sent(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message["headers"], (b"x-request-id", ident.encode())]
+            sizes["out"] += len(message.get("body", b""))
+            await send(message)
+
+        try:
+            await self._app(scope, received, sent)
+        finally:
+            fields = {
+                "id": ident,
+                "operation": getattr(scope.get("route"), "name", ""),
+                "status": status,
+                "error": scope.get(_ERROR, ""),
+                "ms": round(1000 * (time.perf_counter() - start), 1),
+                **sizes,
+                "institution": bool(tls.peer(scope)),
+            }
+            _log.info("request", extra={"fields": fields})
 
 
 class Operations:
@@ -63,14 +115,14 @@ class Operations:
             registry=self._registry,
         )
         self.routes = [
-            Route("/health", self._health, methods=["GET"]),
-            Route("/ready", self._ready, methods=["GET"]),
-            Route("/metrics", self._metrics, methods=["GET"]),
+            Route("/health", self._health, methods=["GET"], name="health"),
+            Route("/ready", self._ready, methods=["GET"], name="ready"),
+            Route("/metrics", self._metrics, methods=["GET"], name="metrics"),
         ]
 
     @contextmanager
-    def observed(self, operation: str) -> Iterator[None]:
-        """Count what happens inside as one request."""
+    def observed(self, scope: Scope, operation: str) -> Iterator[None]:
+        """Count what happens inside as one request, and tell the ASGI scope what it was refused for."""
         start = time.perf_counter()
         error = "internal"
         try:
@@ -88,10 +140,8 @@ class Operations:
         except TooMany:
             error = "too-many"
             raise
-        except WireError:
-            error = "malformed"
-            raise
         finally:
+            scope[_ERROR] = error
             self._answers.labels(operation, error).inc()
             self._seconds.labels(operation).observe(time.perf_counter() - start)
 
@@ -110,7 +160,8 @@ class Operations:
         try:
             await run_in_threadpool(self._center.facts)
         except DatabaseError as error:
-            return refusal(503, "unavailable", error.message, error.hint)
+            _log.warning("not ready: %s", error)
+            return refusal(503, "unavailable", "The ledger does not answer; nothing changed.")
         return JSONResponse({"status": "ok"})
 
     async def _metrics(self, request: Request) -> Response:

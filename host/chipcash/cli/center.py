@@ -39,6 +39,7 @@ from chipcash.cli.logs import WITNESS
 from chipcash.home import Home
 from chipcash.home import init as make_home
 from chipcash.log.cosigning import Witness
+from chipcash.logs import log_to
 from chipcash.tls import server_context
 from chipcash.trust import Trust
 from chipcash_wire import objects as o
@@ -170,6 +171,12 @@ def init(
     help="A proxy, or a network of them, that is believed about whom it asks for (X-Forwarded-For);"
     " may come several times.",
 )
+@click.option(
+    "--log",
+    "log_file",
+    metavar="FILE",
+    help="Write a line of JSON for each request and event; - is stderr. No keys, ids or addresses.",
+)
 def serve(
     directory: Path,
     host: str,
@@ -182,10 +189,13 @@ def serve(
     institution_rate: float,
     connections: int,
     proxies: tuple[str, ...],
+    log_file: str | None,
 ) -> None:
     """Run the center until Ctrl-C. Prints its URL once it answers; its log is at URL/log."""
     if tls_cert is None and (tls_key or client_ca):
         raise click.UsageError("--tls-key and --client-ca go with --tls-cert.")
+    if log_file is not None:
+        log_to(log_file)
     tls = None if tls_cert is None else server_context(tls_cert, tls_key, client_ca)
     home = Home(directory)
     with until_ended(), closing(home.center()) as center:
