@@ -221,12 +221,12 @@ def damaged(data, choose):
 def rearranged(data, choose):
     """Data whose TLVs are changed, missing, doubled, moved or strange, but whose lengths are right."""
     try:
-        tree = _tree(data)
+        found = tree(data)
     except tlv.WireError:
         return damaged(data, choose)
     for _ in range(1 + choose(2)):
         # Down to some list of TLVs, and to one place in it.
-        items = tree
+        items = found
         while items:
             at = choose(len(items))
             inner = items[at][1]
@@ -251,10 +251,10 @@ def rearranged(data, choose):
             items[at] = ((0x80, 0xE0)[choose(2)] + choose(0x10), value)
         else:
             items[at] = (_TAGS[choose(len(_TAGS))] if choose(2) else 0x9F20 + choose(16), value)
-    return _joined(tree)
+    return joined(found)
 
 
-def _tree(data):
+def tree(data):
     """TLVs as a list of (tag, bytes or list)."""
     items = []
     at = 0
@@ -262,15 +262,16 @@ def _tree(data):
         tag, start, end = tlv.header(data, at)
         value = data[start:end]
         constructed = tag < 0x100 and tag & 0x20
-        items.append((tag, _tree(value) if constructed else value))
+        items.append((tag, tree(value) if constructed else value))
         at = end
     return items
 
 
-def _joined(items):
+def joined(items):
+    """The bytes of such a list."""
     out = b""
     for tag, value in items:
-        out += tlv.encode(tag, value if isinstance(value, bytes) else _joined(value))
+        out += tlv.encode(tag, value if isinstance(value, bytes) else joined(value))
     return out
 
 
