@@ -32,9 +32,10 @@ class Server:
 
     It listens on a socket in its folder only, so that two never meet. durable: whether it waits for the disk.
     What a killed process wrote is in the system's cache all the same, and no test cuts the machine's power.
+    of: the server that it is a standby of, from its beginning on.
     """
 
-    def __init__(self, durable: bool = False) -> None:
+    def __init__(self, durable: bool = False, of: Server | None = None) -> None:
         found = programs()
         if found is None:
             pytest.skip("PostgreSQL's server is not installed; run: make setup")
@@ -53,9 +54,13 @@ class Server:
                 "--clear-groups",
             ]
         self._data = self.folder / "data"
-        self._run(
-            ["initdb", "--username=chipcash", "--auth=trust", "--no-sync", "-D", str(self._data)]
-        )
+        data = str(self._data)
+        if of is None:
+            self._run(["initdb", "--username=chipcash", "--auth=trust", "--no-sync", "-D", data])
+        else:
+            # It copies what the other is just writing, and follows it from there (-R).
+            source = of.url("postgres")
+            self._run(["pg_basebackup", "-R", "-c", "fast", "--no-sync", "-d", source, "-D", data])
         self._process: subprocess.Popen[bytes] | None = None
         self.start()
 
@@ -80,8 +85,10 @@ class Server:
                 time.sleep(0.02)
 
     def kill(self) -> None:
-        """End all its processes at once, as a crash does."""
+        """End all its processes at once, as a crash does. May be repeated."""
         assert self._process is not None
+        if self._process.poll() is not None:
+            return
         pid = self._process.pid
         # Each connection has a process in a session of its own.
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
@@ -91,6 +98,22 @@ class Server:
         self._process.wait()
         (self._data / "postmaster.pid").unlink(missing_ok=True)
 
+    def wait_for_standby(self) -> None:
+        """From now on a commit waits until a standby has it; returns when there is one."""
+        with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
+            connection.execute("ALTER SYSTEM SET synchronous_standby_names = '*'")
+            connection.execute("SELECT pg_reload_conf()")
+            deadline = time.monotonic() + _START_S
+            while not connection.execute(
+                "SELECT 1 FROM pg_stat_replication WHERE sync_state = 'sync'"
+            ).fetchone():
+                assert time.monotonic() < deadline, "the standby does not follow"
+                time.sleep(0.02)
+
+    def promote(self) -> None:
+        """Make a standby the server that is written to."""
+        self._run(["pg_ctl", "promote", "-w", "-D", str(self._data)])
+
     def close(self) -> None:
         """End it, and remove its folder."""
         self.kill()
@@ -99,6 +122,11 @@ class Server:
     def url(self, database: str) -> str:
         """Where a database is."""
         return f"postgresql://chipcash@/{database}?host={self.folder}"
+
+    def failover_url(self, database: str, *others: Server) -> str:
+        """Where a database is, on whichever of the servers takes what is written."""
+        hosts = ",".join(str(server.folder) for server in (self, *others))
+        return f"postgresql://chipcash@/{database}?host={hosts}&target_session_attrs=read-write"
 
     def database(self, name: str) -> str:
         """Where a new empty database is."""

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
+from anyio import CapacityLimiter
+from anyio.to_thread import run_sync
 from starlette.applications import Starlette
-from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
@@ -49,6 +50,10 @@ __all__ = ["MAX_BODY", "OCTETS", "create_app", "openapi"]
 
 OCTETS = "application/octet-stream"
 _Object = TypeVar("_Object", bound=o.Object)
+# Threads. What writes waits for the disk: when that is stuck, questions are to be answered still. Both
+# together are as many as a ledger in PostgreSQL has connections.
+_WRITERS = 12
+_READERS = 4
 _SIZES = {"key": 33, "id": 32, "digest": 32, "serial": 16}
 
 
@@ -81,6 +86,11 @@ class Endpoint:
     answer: str = ""
     json: bool = False
     institutions: bool = False
+
+    @property
+    def writes(self) -> bool:
+        """Whether it changes the ledger, and so waits for other writers and for the disk."""
+        return bool(self.body) or self.handler is _challenge
 
     @property
     def parameter(self) -> str:
@@ -234,6 +244,7 @@ def create_app(
     without. /health, /ready and /metrics are for those who run it, and not limited: see docs/center.md.
     """
     limits = limits or Limits()
+    threads = {True: CapacityLimiter(_WRITERS), False: CapacityLimiter(_READERS)}
     operations = Operations(center, log, certified=certified)
 
     def route(endpoint: Endpoint) -> Route:
@@ -244,7 +255,9 @@ def create_app(
                     need_certificate(request)
                 data = await body(request)
                 call = Call(data, _ident(request, endpoint.parameter), _since(request), operations)
-                return await run_in_threadpool(endpoint.handler, center, call)
+                return await run_sync(
+                    endpoint.handler, center, call, limiter=threads[endpoint.writes]
+                )
 
         return Route(endpoint.path, handle, methods=[endpoint.method], name=endpoint.name)
 

@@ -9,6 +9,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from anyio import fail_after
+from anyio.to_thread import run_sync
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
@@ -30,6 +32,8 @@ from chipcash_wire import objects as o
 
 __all__ = ["Operations", "RequestLog", "need_certificate"]
 
+_READY_S = 5
+"""A ledger that has not answered by then is not ready."""
 _SECONDS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
 
 
@@ -158,8 +162,9 @@ class Operations:
     async def _ready(self, request: Request) -> Response:
         """The ledger answers too."""
         try:
-            await run_in_threadpool(self._center.facts)
-        except DatabaseError as error:
+            with fail_after(_READY_S):
+                await run_sync(self._center.facts, abandon_on_cancel=True)
+        except (DatabaseError, TimeoutError) as error:
             _log.warning("not ready: %s", error)
             return refusal(503, "unavailable", "The ledger does not answer; nothing changed.")
         return JSONResponse({"status": "ok"})

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import threading
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, closing
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -107,20 +108,37 @@ class Storage(ABC):
 
 
 class SqliteStorage(Storage):
-    """A ledger in one SQLite file: WAL mode, every commit synced. path: the file, or ":memory:"."""
+    """A ledger in one SQLite file: WAL mode, every commit synced. path: the file, or ":memory:".
+
+    A file has a connection to write and one to read: who asks does not wait for a disk that takes its time
+    with somebody's payment.
+    """
 
     def __init__(self, path: str | Path) -> None:
-        self._db = Database(path, _schema, version=FORMAT, what="The ledger", older=UPGRADE)
+        self._writer = self._open(path)
+        self._reader = self._writer if str(path) == ":memory:" else self._open(path)
+        self._local = threading.local()
+
+    @staticmethod
+    def _open(path: str | Path) -> Database:
+        db = Database(path, _schema, version=FORMAT, what="The ledger", older=UPGRADE)
         # SQLite has it from 3.41 on.
-        self._db.define("unhex", _unhex)
+        db.define("unhex", _unhex)
+        return db
+
+    @property
+    def _db(self) -> Database:
+        """Within a transaction its own connection, else the one to read."""
+        return self._writer if getattr(self._local, "writing", False) else self._reader
 
     def close(self) -> None:
         """Close the file."""
-        self._db.close()
+        self._reader.close()
+        self._writer.close()
 
     def execute(self, statement: str, *values: Any) -> None:
         """As Storage."""
-        self._db.execute(statement, *values)
+        self._writer.execute(statement, *values)
 
     def queries(self, queries: Sequence[Query]) -> list[list[Row]]:
         """As Storage."""
@@ -133,7 +151,7 @@ class SqliteStorage(Storage):
         if rows:
             places = ", ".join("?" * len(columns))
             after = f" ON CONFLICT {conflict}" if conflict else ""
-            self._db.execute_many(
+            self._writer.execute_many(
                 f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({places}){after}", rows
             )
 
@@ -157,9 +175,15 @@ class SqliteStorage(Storage):
             f"(SELECT key AS n, {', '.join(taken)} FROM json_each(?))", [json.dumps(texts)]
         )
 
-    def transaction(self) -> AbstractContextManager[None]:
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
         """As Storage."""
-        return self._db.transaction()
+        with self._writer.transaction():
+            self._local.writing = True
+            try:
+                yield
+            finally:
+                self._local.writing = False
 
     def reading(self) -> AbstractContextManager[None]:
         """As Storage."""
