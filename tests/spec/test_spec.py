@@ -23,6 +23,7 @@ import chipcash.center.operations
 import chipcash.center.registration
 import chipcash.web
 from chipcash.center.http import ENDPOINTS, MAX_BODY
+from chipcash.center.openapi import ERRORS
 from chipcash.center.parameters import Parameters
 from chipcash.center.registration import MAX_INTERVALS, MAX_RENEWED
 from chipcash.pos import PaymentState, RequestState, books
@@ -703,7 +704,7 @@ def test_errors() -> None:
         ("method", 405),
     }
     told = {(code(name), int(status)) for name, status, _ in table("center.md", "error", "HTTP")}
-    assert told == made
+    assert told == made == set(ERRORS.items())
     assert "Bodies have at most 1 MiB" in prose("center.md") and MAX_BODY == 1 << 20
 
 

@@ -25,15 +25,14 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-import chipcash
 from chipcash.center.bodies import join, with_titles
 from chipcash.center.errors import CenterRefused, CenterUnreachable
 from chipcash.center.limits import Limits, TooMany
+from chipcash.center.openapi import describe
 from chipcash.center.operations import Operations, RequestLog, need_certificate
 from chipcash.center.registration import Center
 from chipcash.log.store import Log
 from chipcash.web import (
-    COMPONENTS,
     MAX_BODY,
     TooLarge,
     TooSlow,
@@ -74,7 +73,8 @@ Handler = Callable[[Center, Call], Response]
 class Endpoint:
     """One row of the table: body and answer name what they hold; an answer of "" has no content.
 
-    institutions: where clients are certified, it answers those who show a certificate only.
+    institutions: where clients are certified, it answers those who show a certificate only; refusals: names
+    of the errors that are its own, beside those of every request, body or id.
     """
 
     method: str
@@ -86,6 +86,7 @@ class Endpoint:
     answer: str = ""
     json: bool = False
     institutions: bool = False
+    refusals: tuple[str, ...] = ()
 
     @property
     def writes(self) -> bool:
@@ -199,30 +200,35 @@ ENDPOINTS = (
              answer="certificates"),
     Endpoint("POST", "/v1/coins", "registerCoin", "Register a coin", _coins,
              institutions=True, body="coin",
-             answer="title of the coin's owner, the same again for the same coin"),
+             answer="title of the coin's owner, the same again for the same coin",
+             refusals=("network", "signature", "conflict")),
     Endpoint("POST", "/v1/deposits", "settle", "Settle claims", _deposits,
-             body="deposit, titles",
-             answer="receipt, the same again for the same deposit"),
-    Endpoint("POST", "/v1/voids", "registerVoid", "Bar a claim for ever", _voids, body="void"),
+             body="deposit, titles", answer="receipt, the same again for the same deposit",
+             refusals=("network",)),
+    Endpoint("POST", "/v1/voids", "registerVoid", "Bar a claim for ever", _voids, body="void",
+             refusals=("network", "signature")),
     Endpoint("POST", "/v1/reclaims", "reclaim", "Give money back to its payer", _reclaims,
-             body="reclaim, titles", answer="receipt"),
+             body="reclaim, titles", answer="receipt",
+             refusals=("network", "signature", "void", "not-yet", "unknown")),
     Endpoint("POST", "/v1/certificates", "registerCard", "Register a certified card", _certificates,
-             institutions=True, body="certificate", answer="risk parameters"),
+             institutions=True, body="certificate", answer="risk parameters",
+             refusals=("network", "signature", "role", "expired", "blacklisted")),
     Endpoint("GET", "/v1/titles/{key}", "titles", "Live titles of an owner", _titles,
              answer="titles"),
     Endpoint("GET", "/v1/time", "signedTime", "The center's time", _time, answer="signed time"),
     Endpoint("GET", "/v1/blacklist", "blacklist", "Blacklist entries", _blacklist,
              answer="blacklist entries above since, then the signed time"),
     Endpoint("GET", "/v1/challenge/{key}", "challenge", "A challenge for a card", _challenge,
-             answer="16 bytes, to be answered once"),
+             answer="16 bytes, to be answered once", refusals=("unknown",)),
     Endpoint("POST", "/v1/risk/{key}", "risk", "Renew a card's offline limits", _risk,
-             body="genuine proof", answer="risk parameters"),
+             body="genuine proof", answer="risk parameters",
+             refusals=("network", "subject", "signature", "challenge", "expired", "blacklisted", "unknown")),
     Endpoint("GET", "/v1/claims/{id}", "claim", "What became of a claim", _claim, json=True,
-             answer="outcomes, losses, evidence digests"),
+             answer="outcomes, losses, evidence digests", refusals=("unknown",)),
     Endpoint("GET", "/v1/evidence/{digest}", "evidence", "Evidence of repeat payment", _evidence,
-             answer="evidence"),
+             answer="evidence", refusals=("unknown",)),
     Endpoint("GET", "/v1/coins/{serial}", "coin", "A coin's whole life", _coin, json=True,
-             institutions=True, answer="partition and history"),
+             institutions=True, answer="partition and history", refusals=("unknown",)),
     Endpoint("GET", "/v1/accounts", "accounts", "Issued, live and redeemed money", _accounts,
              json=True, institutions=True, answer="totals in fen, live fen by owner"),
     Endpoint("GET", "/openapi.json", "openapi", "This description", _openapi, json=True,
@@ -254,7 +260,8 @@ def create_app(
                 if certified and endpoint.institutions:
                     need_certificate(request)
                 data = await body(request)
-                call = Call(data, _ident(request, endpoint.parameter), _since(request), operations)
+                since = _since(request) if endpoint.handler is _blacklist else 0
+                call = Call(data, _ident(request, endpoint.parameter), since, operations)
                 return await run_sync(
                     endpoint.handler, center, call, limiter=threads[endpoint.writes]
                 )
@@ -343,70 +350,4 @@ def _on_failure(request: Request, error: Exception) -> Response:
 
 def openapi() -> dict[str, Any]:
     """The OpenAPI 3.1 description, made from the same table as the routes."""
-    octets = {OCTETS: {"schema": {"type": "string", "contentMediaType": OCTETS}}}
-    failure = {"$ref": "#/components/responses/Error"}
-    paths: dict[str, Any] = {}
-    for endpoint in ENDPOINTS:
-        if endpoint.json:
-            content: dict[str, Any] = {"application/json": {"schema": {"type": "object"}}}
-        else:
-            content = octets
-        responses: dict[str, Any] = {"default": failure}
-        if endpoint.answer:
-            responses["200"] = {"description": endpoint.answer, "content": content}
-        else:
-            responses["204"] = {"description": "done; the same again for a repetition"}
-        operation: dict[str, Any] = {
-            "operationId": endpoint.name,
-            "summary": endpoint.summary,
-            "responses": responses,
-        }
-        if endpoint.institutions:
-            operation["security"] = [{"mutualTLS": []}, {}]
-        if endpoint.body:
-            operation["requestBody"] = {
-                "description": endpoint.body,
-                "required": True,
-                "content": octets,
-            }
-        if endpoint.parameter:
-            operation["parameters"] = [_hex_parameter(endpoint.parameter)]
-        elif endpoint.name == "blacklist":
-            operation["parameters"] = [
-                {
-                    "name": "since",
-                    "in": "query",
-                    "description": "sequence of the newest entry known",
-                    "schema": {"type": "integer", "minimum": 0, "default": 0},
-                }
-            ]
-        paths.setdefault(endpoint.path, {})[endpoint.method.lower()] = operation
-    return {
-        "openapi": "3.1.0",
-        "info": {
-            "title": "chipcash registration center",
-            "version": chipcash.__version__,
-            "description": "Bodies are chipcash wire objects (protocols/spec/objects.md) as bytes.",
-            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
-        },
-        "paths": paths,
-        "components": {
-            **COMPONENTS,
-            "securitySchemes": {
-                "mutualTLS": {
-                    "type": "mutualTLS",
-                    "description": "A client certificate of an institution, where the center asks for"
-                    " them; whoever is its network's edge decides instead where it does not.",
-                }
-            },
-        },
-    }
-
-
-def _hex_parameter(name: str) -> dict[str, Any]:
-    return {
-        "name": name,
-        "in": "path",
-        "required": True,
-        "schema": {"type": "string", "pattern": f"^[0-9a-f]{{{2 * _SIZES[name]}}}$"},
-    }
+    return describe(ENDPOINTS, _SIZES)
