@@ -18,8 +18,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from starlette.requests import ClientDisconnect
 
+from chipcash.center.batch import MAX_INTERVALS
 from chipcash.center.http import ENDPOINTS, MAX_BODY, create_app
-from chipcash.center.registration import MAX_INTERVALS
 from chipcash.trust import object_id
 from chipcash_wire import objects as o
 from chipcash_wire.tlv import WireError

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from chipcash.center.registration import Center
+from chipcash.center.verification import Verifier
 from chipcash.database import DatabaseError
 from chipcash.trust import Trust
 from chipcash_wire import objects as o
@@ -60,15 +60,15 @@ def test_a_center_that_forgets_a_check_is_found_out(
     elif fault == "header":
         monkeypatch.setattr(Trust, "accepts", lambda self, header: True)
     elif fault == "bounds":
-        verify = Center._verify_claim
+        verify = Verifier._verify
 
-        def lax(center: Center, claim: o.Claim, titles: dict[bytes, list[Any]]) -> Any:
+        def lax(verifier: Verifier, claim: o.Claim, titles: dict[bytes, list[Any]]) -> Any:
             wide = {
                 key: [serial, 0, 1 << 62, owner] for key, (serial, _, _, owner) in titles.items()
             }
-            return verify(center, claim, wide)
+            return verify(verifier, claim, wide)
 
-        monkeypatch.setattr(Center, "_verify_claim", lax)
+        monkeypatch.setattr(Verifier, "_verify", lax)
     else:
         monkeypatch.setattr("chipcash.center.batch.Batch.known", lambda batch, claim_id: None)
     # Where this test does not find it, the ledger's own tables do.

@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import pytest
 
+from chipcash.center.batch import MAX_INTERVALS
 from chipcash.center.errors import CenterRefused, LedgerError
-from chipcash.center.registration import MAX_INTERVALS, Center
+from chipcash.center.registration import Center
 from chipcash.evidence import EvidenceInvalid, verify_evidence
 from chipcash.trust import object_id
 from chipcash_wire import objects as o

@@ -156,18 +156,18 @@ def test_a_disk_that_is_stuck(disk: Disk) -> None:
 
 
 def test_a_disk_that_is_slow(disk: Disk) -> None:
-    disk.mood("150")
+    disk.mood("600")
     with disk.client() as client:
-        for deposit in disk.deposits[:3]:
+        for deposit in disk.deposits[:2]:
             start = time.monotonic()
             receipt = client.settle(deposit).encode()
             # Not before it was synced; and it is there at once for whoever looks at the file.
-            assert time.monotonic() - start > 0.15
+            assert time.monotonic() - start > 0.6
             start = time.monotonic()
             assert client.settle(deposit).encode() == receipt
-            assert time.monotonic() - start < 0.15
+            assert time.monotonic() - start < 0.6
     disk.kill()
-    assert disk.count() == {"alice": 90, "shop": 30}
+    assert disk.count() == {"alice": 100, "shop": 20}
     disk.start()
 
 

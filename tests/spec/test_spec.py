@@ -17,15 +17,18 @@ from typing import Any
 
 import pytest
 
+import chipcash.center.bodies
 import chipcash.center.http
 import chipcash.center.inquiry
 import chipcash.center.operations
 import chipcash.center.registration
+import chipcash.center.verification
 import chipcash.web
+from chipcash.center.batch import MAX_INTERVALS
 from chipcash.center.http import ENDPOINTS, MAX_BODY
 from chipcash.center.openapi import ERRORS
 from chipcash.center.parameters import Parameters
-from chipcash.center.registration import MAX_INTERVALS, MAX_RENEWED
+from chipcash.center.registration import MAX_RENEWED
 from chipcash.pos import PaymentState, RequestState, books
 from chipcash.terminal import REASONS, RETRYABLE, Policy
 from chipcash_card.applet import Applet
@@ -697,6 +700,8 @@ def test_errors() -> None:
     made = {
         *refusals(chipcash.center.registration),
         *refusals(chipcash.center.inquiry),
+        *refusals(chipcash.center.bodies),
+        *refusals(chipcash.center.verification),
         *refusals(chipcash.center.http),
         *refusals(chipcash.center.operations),
         *refusals(chipcash.web),

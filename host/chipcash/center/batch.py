@@ -12,21 +12,20 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 from chipcash.center.errors import LedgerError
 from chipcash.center.storage import Query, Storage
 from chipcash.trust import object_id
 from chipcash_wire import objects as o
 
-__all__ = ["MAX_INTERVALS", "Batch", "Part", "Repeated", "Verified", "broken"]
+__all__ = ["MAX_INTERVALS", "Batch", "Part", "Repeated", "Unverified", "Verified", "broken"]
 
 MAX_INTERVALS = 200
 """Most intervals in one deposit, so that its receipt fits one object (65535 bytes) in the worst case."""
 
 
-@dataclass(frozen=True)
-class Part:
+class Part(NamedTuple):
     """The interval [lo, hi) of a coin, as somebody spends it under a title."""
 
     title_id: bytes
@@ -35,23 +34,34 @@ class Part:
     hi: int
 
 
-@dataclass(frozen=True)
-class Verified:
-    """A claim whose header, titles, bounds and signature were checked; parts in the order of its inputs."""
+class Verified(NamedTuple):
+    """A claim whose header, titles, bounds and signature were checked: its encoding, who signed it, what
+    settling needs of it, and its parts in the order of its inputs."""
 
-    claim: o.Claim
+    data: bytes
     claim_id: bytes
     payer: bytes
+    payee: bytes
+    nonce: bytes
+    amount: int
+    deadline: int
     parts: tuple[Part, ...]
 
 
-@dataclass(frozen=True)
-class Repeated:
-    """Two claims on the same fen: part and claim of the later one; first: the other, encoded."""
+class Unverified(NamedTuple):
+    """A claim that is invalid; intervals: title_id, lo, hi of its inputs. Its id does not cover its
+    signature: a good claim's may be the same."""
+
+    claim_id: bytes
+    intervals: tuple[tuple[bytes, int, int], ...]
+
+
+class Repeated(NamedTuple):
+    """Two claims on the same fen: part, encoding and seq of the later one; first: the other, encoded."""
 
     part: Part
     first: bytes
-    claim: o.Claim
+    data: bytes
     seq: int
 
 
@@ -166,7 +176,7 @@ class Batch:
         ids = given({"claim_id": bytes}, [(verified.claim_id,) for verified in claims])
         payments = given(
             {"payee": bytes, "nonce": bytes, "amount": int},
-            [(v.claim.payee, v.claim.nonce, v.claim.amount) for v in claims],
+            [(v.payee, v.nonce, v.amount) for v in claims],
         )
         coins = given({"serial": bytes}, [(serial,) for serial in serials])
         places = given({"serial": bytes, "lo": int}, [(part.serial, part.lo) for part in parts])
@@ -247,7 +257,7 @@ class Batch:
         result = self._results.get(claim_id)
         return None if result is None else o.Result.decode(result)
 
-    def is_void(self, claim: o.Claim) -> bool:
+    def is_void(self, claim: Verified) -> bool:
         """Whether a void bars the claim."""
         return (claim.payee, claim.nonce, claim.amount) in self._voids
 
@@ -307,14 +317,14 @@ class Batch:
         self._results[verified.claim_id] = encoded
         self._claims.append(
             (
-                verified.claim_id, seq, verified.payer, verified.claim.encode(), self._now, encoded,
+                verified.claim_id, seq, verified.payer, verified.data, self._now, encoded,
                 fund, loss,
             )
         )  # fmt: skip
         for part, outcome in zip(verified.parts, result.outcomes, strict=True):
             first = self._claimed_before(part)
             if first is not None:
-                self.repeated.append(Repeated(part, first, verified.claim, seq))
+                self.repeated.append(Repeated(part, first, verified.data, seq))
             self._registered.setdefault(part.title_id, []).append((part, verified))
             if outcome.state not in (o.SETTLED, o.RECLAIMED):
                 self._inputs.append((part.serial, part.title_id, part.lo, part.hi, seq))
@@ -334,7 +344,7 @@ class Batch:
             return bytes(found)
         for other, verified in self._registered.get(part.title_id, ()):
             if _overlap(other, part):
-                return verified.claim.encode()
+                return verified.data
         return None
 
     def _live(self, part: Part) -> int | None:

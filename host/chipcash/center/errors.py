@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+from functools import partial
+from typing import Any
+
 from chipcash.errors import ChipcashError
 
 __all__ = ["CenterError", "CenterRefused", "CenterReplyInvalid", "CenterUnreachable", "LedgerError"]
@@ -38,6 +41,10 @@ class CenterRefused(CenterError):
         super().__init__(message, hint=hint, name=name, status=status)
         self.name = name
         self.status = status
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Refusals come from other processes too."""
+        return partial(CenterRefused, status=self.status, hint=self.hint), (self.name, self.message)
 
 
 class LedgerError(CenterError):

@@ -84,7 +84,7 @@ class Gateway(Center):
 
     def settle(self, deposit: o.Deposit, titles: Sequence[o.Title] = ()) -> o.Receipt:
         """As Center. Each partition settles its intervals by itself, and all or none of those."""
-        self.need_settleable(deposit)
+        self.verifier.need_settleable(deposit)
         digest = object_id(deposit)
         known = self._receipts([digest])
         if digest in known:
@@ -127,7 +127,7 @@ class Gateway(Center):
 
     def register_void(self, void: o.Void) -> None:
         """As Center: in every partition, since nobody knows which coins the claim spends."""
-        self._need_header(void)
+        self.verifier.need_header(void)
         self._need_payee_signature(void)
         order = Order("void", void.encode())
         for reply in self._ask([(number, order) for number in range(self.partitions)]):
@@ -135,7 +135,7 @@ class Gateway(Center):
 
     def reclaim(self, reclaim: o.Reclaim, titles: Sequence[o.Title] = ()) -> o.Receipt:
         """As Center."""
-        self._need_header(reclaim)
+        self.verifier.need_header(reclaim)
         digest = object_id(reclaim)
         if reclaim.title_id is not None:
             found = self._found([reclaim.title_id], titles).get(reclaim.title_id)

@@ -8,8 +8,7 @@ connection suffices for authenticity. Confidentiality needs TLS.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -25,7 +24,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from chipcash.center.bodies import join, with_titles
+from chipcash.center.bodies import join, read, read_with_titles
 from chipcash.center.errors import CenterRefused, CenterUnreachable
 from chipcash.center.limits import Limits, TooMany
 from chipcash.center.openapi import describe
@@ -43,7 +42,6 @@ from chipcash.web import (
     refusal,
 )
 from chipcash_wire import objects as o
-from chipcash_wire.tlv import WireError
 
 __all__ = ["MAX_BODY", "OCTETS", "create_app", "openapi"]
 
@@ -104,54 +102,31 @@ def _octets(*items: o.Object) -> Response:
     return Response(join(items), media_type=OCTETS)
 
 
-def _sent(kind: type[_Object], call: Call) -> _Object:
-    """The object that a body is."""
-    with _readable():
-        return kind.decode(call.body)
-
-
-def _sent_with_titles(kind: type[_Object], call: Call) -> tuple[_Object, tuple[o.Title, ...]]:
-    """The object that a body begins with, and the titles behind it."""
-    with _readable():
-        return with_titles(kind, call.body)
-
-
-@contextmanager
-def _readable() -> Iterator[None]:
-    try:
-        yield
-    except WireError as error:
-        raise CenterRefused(
-            "malformed",
-            f"The body is no canonical object of this kind: {error}. Nothing changed.",
-        ) from None
-
-
 def _network(center: Center, call: Call) -> Response:
     return _octets(*center.network())
 
 
 def _coins(center: Center, call: Call) -> Response:
-    return _octets(center.register_coin(_sent(o.Coin, call)))
+    return _octets(center.register_coin(read(o.Coin, call.body)))
 
 
 def _deposits(center: Center, call: Call) -> Response:
-    receipt = center.settle(*_sent_with_titles(o.Deposit, call))
+    receipt = center.settle_body(call.body)
     call.operations.deposited(receipt)
     return _octets(receipt)
 
 
 def _voids(center: Center, call: Call) -> Response:
-    center.register_void(_sent(o.Void, call))
+    center.register_void(read(o.Void, call.body))
     return Response(status_code=204)
 
 
 def _reclaims(center: Center, call: Call) -> Response:
-    return _octets(center.reclaim(*_sent_with_titles(o.Reclaim, call)))
+    return _octets(center.reclaim(*read_with_titles(o.Reclaim, call.body)))
 
 
 def _certificates(center: Center, call: Call) -> Response:
-    return _octets(center.register_card(_sent(o.Certificate, call)))
+    return _octets(center.register_card(read(o.Certificate, call.body)))
 
 
 def _titles(center: Center, call: Call) -> Response:
@@ -172,7 +147,7 @@ def _challenge(center: Center, call: Call) -> Response:
 
 
 def _risk(center: Center, call: Call) -> Response:
-    return _octets(center.risk(call.ident, _sent(o.GenuineProof, call)))
+    return _octets(center.risk(call.ident, read(o.GenuineProof, call.body)))
 
 
 def _claim(center: Center, call: Call) -> Response:

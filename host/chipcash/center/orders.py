@@ -14,12 +14,11 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Protocol
 
-from chipcash.center.bodies import join, with_titles
+from chipcash.center.bodies import join, read, read_with_titles
 from chipcash.center.errors import CenterRefused
 from chipcash.center.partitions import Partition
 from chipcash.trust import object_id
 from chipcash_wire import objects as o
-from chipcash_wire.tlv import WireError
 
 __all__ = ["Order", "Queue", "Reply", "carry_out"]
 
@@ -96,10 +95,10 @@ def _settle(partition: Partition, bodies: Sequence[bytes]) -> list[Reply]:
     titles: list[o.Title] = []
     for body in bodies:
         try:
-            deposit, carried = with_titles(o.Deposit, body)
-            partition.need_settleable(deposit)
-        except (CenterRefused, WireError) as error:
-            found.append(_refused(error))
+            deposit, carried = read_with_titles(o.Deposit, body)
+            partition.verifier.need_settleable(deposit)
+        except CenterRefused as refused:
+            found.append(Reply(refused=refused))
             continue
         found.append(None)
         deposits.append(deposit)
@@ -115,26 +114,16 @@ def _one(partition: Partition, operation: str, body: bytes) -> Reply:
     answer: o.Object
     try:
         if operation == "coin":
-            answer = partition.register_coin(o.Coin.decode(body))
+            answer = partition.register_coin(read(o.Coin, body))
         elif operation == "void":
-            void = o.Void.decode(body)
+            void = read(o.Void, body)
             partition.register_void(void)
             answer = partition.receipt(object_id(void))
         elif operation == "reclaim":
-            answer = partition.reclaim(*with_titles(o.Reclaim, body))
+            answer = partition.reclaim(*read_with_titles(o.Reclaim, body))
         else:
             _log.error("An order of an unknown kind was refused: %s", operation)
             raise CenterRefused("malformed", "There is no such operation; nothing changed.")
-    except (CenterRefused, WireError) as error:
-        return _refused(error)
+    except CenterRefused as refused:
+        return Reply(refused=refused)
     return Reply(join((answer,)), accused=partition.accused)
-
-
-def _refused(error: CenterRefused | WireError) -> Reply:
-    if isinstance(error, CenterRefused):
-        return Reply(refused=error)
-    return Reply(
-        refused=CenterRefused(
-            "malformed", f"The order is no canonical object: {error}. Nothing changed."
-        )
-    )

@@ -15,6 +15,7 @@ from typing import Any, Self
 
 from chipcash.center.errors import CenterError
 from chipcash.center.registration import Center
+from chipcash.center.verification import Verifier
 from chipcash.trust import object_id
 from chipcash_wire import objects as o
 
@@ -52,6 +53,7 @@ class Partition(Center):
 
     def __init__(self, number: int, of: int, *values: Any, **named: Any) -> None:
         super().__init__(*values, **named)
+        self.verifier = Verifier(self.storage, self.trust, self._foreign)
         self.number = number
         self.of = of
         self.accused = False

@@ -17,11 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from chipcash import crypto
-from chipcash.center.batch import MAX_INTERVALS, Batch, Part, Repeated, Verified
+from chipcash.center.batch import Batch, Part, Repeated, Unverified, Verified
+from chipcash.center.bodies import read_with_titles
 from chipcash.center.errors import CenterRefused, LedgerError
 from chipcash.center.inquiry import Inquiry, unknown
 from chipcash.center.parameters import Parameters
 from chipcash.center.storage import Storage, open_storage
+from chipcash.center.verification import Checked, Checkers, Verifier
 from chipcash.clock import Clock, system_clock
 from chipcash.trust import Trust, object_id
 from chipcash_wire import objects as o
@@ -61,9 +63,17 @@ class Center(Inquiry):
         self._key = key
         self._clock = clock
         self._fresh_serial = fresh_serial
+        self.verifier = Verifier(self.storage, trust)
+        self.checkers: Checkers | None = None
+
+    def check_in(self, processes: int, ledger: str | Path) -> None:
+        """From now on have deposits checked in so many processes of their own, which open the ledger too."""
+        self.checkers = Checkers(ledger, self.trust, processes)
 
     def close(self) -> None:
         """Close the ledger."""
+        if self.checkers is not None:
+            self.checkers.close()
         self.storage.close()
 
     # ---- money in, money on -------------------------------------------------------------------------
@@ -74,7 +84,7 @@ class Center(Inquiry):
         The same coin brings the same title. Refused: signature, network, conflict (the serial was
         registered with other content).
         """
-        self._need_header(coin)
+        self.verifier.need_header(coin)
         if not self.trust.signed_by_issuer(coin):
             raise _refused_signature("coin", "the issuing library")
         with self.storage.transaction():
@@ -116,8 +126,15 @@ class Center(Inquiry):
         carries the titles that the claims led to. A claim that does not verify ends *invalid* and
         stops no other. Refused: network, too-large (more than MAX_INTERVALS intervals).
         """
-        self.need_settleable(deposit)
+        self.verifier.need_settleable(deposit)
         (receipt,) = self.settle_together([deposit], titles)
+        return receipt
+
+    def settle_body(self, body: bytes) -> o.Receipt:
+        """settle() of a request's body: a deposit, and titles behind it. Refused: malformed too."""
+        if self.checkers is None:
+            return self.settle(*read_with_titles(o.Deposit, body))
+        (receipt,) = self._settle_checked([self.checkers.check(body)])
         return receipt
 
     def settle_together(
@@ -125,7 +142,7 @@ class Center(Inquiry):
     ) -> list[o.Receipt]:
         """Settle deposits one after the other, in one transaction: their receipts, as settle() gives them.
 
-        Each is to pass need_settleable() first; titles: those of all of them.
+        Each is to pass verifier.need_settleable() first; titles: those of all of them.
         """
         digests = [object_id(deposit) for deposit in deposits]
         receipts = self._receipts(digests)
@@ -135,33 +152,25 @@ class Center(Inquiry):
             if digest not in receipts
         }
         if new:
-            claims = [claim for deposit in new.values() for claim in deposit.claims]
-            checked = self._verify(claims, titles)
-            with self.storage.transaction():
-                batch = Batch(self.storage, self._clock())
-                batch.load([verified for verified in checked if verified is not None])
-                # The same deposit may have come twice at once.
-                receipts |= self._receipts(list(new))
-                receipts |= self._settle_new(new, receipts, checked, batch)
+            made = self._settle_checked(self.verifier.check(list(new.values()), titles))
+            receipts |= dict(zip(new, made, strict=True))
         return [receipts[digest] for digest in digests]
 
-    def need_settleable(self, deposit: o.Deposit) -> None:
-        """Refuse a deposit that is not to be settled at all: network, too-large."""
-        self._need_header(deposit)
-        if sum(len(claim.inputs) for claim in deposit.claims) > MAX_INTERVALS:
-            raise CenterRefused(
-                "too-large",
-                f"The deposit spends more than {MAX_INTERVALS} intervals; nothing was settled.",
-                status=413,
-                hint="Split it into several deposits.",
-            )
+    def _settle_checked(self, deposits: Sequence[Checked]) -> list[o.Receipt]:
+        claims = [claim for deposit in deposits for claim in deposit.claims]
+        with self.storage.transaction():
+            batch = Batch(self.storage, self._clock())
+            batch.load([claim for claim in claims if isinstance(claim, Verified)])
+            receipts = self._receipts([deposit.digest for deposit in deposits])
+            receipts |= self._settle_new([x for x in deposits if x.digest not in receipts], batch)
+        return [receipts[deposit.digest] for deposit in deposits]
 
     def register_void(self, void: o.Void) -> None:
         """Bar the claim with this nonce, payee and amount for ever; it may come again.
 
         Refused: signature, network.
         """
-        self._need_header(void)
+        self.verifier.need_header(void)
         self._need_payee_signature(void)
         with self.storage.transaction():
             known = self.storage.one(
@@ -179,7 +188,7 @@ class Center(Inquiry):
         The receipt carries the payer's new titles; asking again brings them again. Refused: network,
         signature (of the void), not-yet (neither past deadline or expiry and grace, nor voided), unknown.
         """
-        self._need_header(reclaim)
+        self.verifier.need_header(reclaim)
         if reclaim.title_id is not None:
             return self._reclaim_title(reclaim, reclaim.title_id)
         return self._reclaim_claim(reclaim, reclaim.claims[0], titles)
@@ -192,7 +201,7 @@ class Center(Inquiry):
         A later certificate for the same key replaces the stored one. Refused: signature, network, role,
         expired, blacklisted.
         """
-        self._need_header(certificate)
+        self.verifier.need_header(certificate)
         if not self.trust.signed_by_certification(certificate):
             raise _refused_signature("certificate", "the certification center")
         if certificate.role != o.ROLE_CARD:
@@ -238,7 +247,7 @@ class Center(Inquiry):
 
         Refused: unknown, network, subject, signature, challenge, expired, blacklisted.
         """
-        self._need_header(proof)
+        self.verifier.need_header(proof)
         if proof.subject != key:
             raise CenterRefused("subject", "The proof is another card's.")
         if not self.trust.signed_by(proof, key):
@@ -301,66 +310,12 @@ class Center(Inquiry):
 
     # ---- settling -----------------------------------------------------------------------------------
 
-    def _verify(
-        self, claims: Sequence[o.Claim], carried: Sequence[o.Title] = ()
-    ) -> list[Verified | None]:
-        """What needs no transaction: header, titles known and of one owner, bounds, signature."""
-        ids = {item.title_id for claim in claims for item in claim.inputs}
-        given = self.storage.given({"title_id": bytes}, [(title_id,) for title_id in ids])
-        titles = self._foreign(carried)
-        titles |= {
-            title_id: rest
-            for title_id, *rest in self.storage.all(
-                "SELECT titles.title_id, titles.serial, titles.lo, titles.hi, titles.owner"
-                f" FROM {given.sql} AS given JOIN titles ON titles.title_id = given.title_id",
-                *given.values,
-            )
-        }
-        return [self._verify_claim(claim, titles) for claim in claims]
-
-    def _verify_claim(self, claim: o.Claim, titles: dict[bytes, list[Any]]) -> Verified | None:
-        if not self.trust.accepts(claim.header):
-            return None
-        parts = []
-        owners = set()
-        for item in claim.inputs:
-            if item.title_id not in titles:
-                return None
-            serial, lo, hi, owner = titles[item.title_id]
-            if item.lo < lo or item.hi > hi:
-                return None
-            if serial is not None:
-                parts.append(Part(item.title_id, serial, item.lo, item.hi))
-            owners.add(owner)
-        if not parts or len(owners) != 1 or not self.trust.signed_by(claim, *owners):
-            return None
-        return Verified(claim, object_id(claim), owners.pop(), tuple(parts))
-
-    def _foreign(self, carried: Sequence[o.Title]) -> dict[bytes, list[Any]]:
-        """Carried titles that count though their coins are not in this ledger: None for the serial, lo, hi,
-        owner by title_id. A whole ledger takes none."""
-        return {}
-
-    def _settle_new(
-        self,
-        deposits: dict[bytes, o.Deposit],
-        receipts: dict[bytes, o.Receipt],
-        checked: Sequence[Verified | None],
-        batch: Batch,
-    ) -> dict[bytes, o.Receipt]:
-        """Settle those of the deposits that have no receipt; checked: of all claims of all deposits."""
-        left = iter(checked)
+    def _settle_new(self, deposits: Sequence[Checked], batch: Batch) -> dict[bytes, o.Receipt]:
+        """Settle deposits that have no receipt."""
         results: dict[bytes, list[o.Result]] = {}
-        for digest, deposit in deposits.items():
-            pairs = [(claim, next(left)) for claim in deposit.claims]
-            if digest not in receipts:
-                batch.next_deposit()
-                results[digest] = [
-                    _uniform(object_id(claim), claim.inputs, o.INVALID)
-                    if verified is None
-                    else self._settle(verified, batch)
-                    for claim, verified in pairs
-                ]
+        for deposit in deposits:
+            batch.next_deposit()
+            results[deposit.digest] = [self._settle(claim, batch) for claim in deposit.claims]
         self._finish(batch)
         made: dict[bytes, o.Receipt] = {}
         for digest, found in results.items():
@@ -371,23 +326,23 @@ class Center(Inquiry):
         self._store_receipts(made)
         return made
 
-    def _settle(self, verified: Verified, batch: Batch) -> o.Result:
+    def _settle(self, claim: Verified | Unverified, batch: Batch) -> o.Result:
         """Decide and register one claim; its first outcome if it was registered before."""
-        known_as = verified.claim_id
-        known = batch.known(known_as)
+        if isinstance(claim, Unverified):
+            return _invalid(claim)
+        known = batch.known(claim.claim_id)
         if known is not None:
             return known
-        claim = verified.claim
         if batch.is_void(claim):
-            result = _uniform(known_as, verified.parts, o.VOIDED)
+            result = _uniform(claim, o.VOIDED)
         elif self._clock() > claim.deadline + self.parameters.grace:
-            result = _uniform(known_as, verified.parts, o.EXPIRED)
+            result = _uniform(claim, o.EXPIRED)
         else:
             redeemed = claim.payee == self.trust.issuer_key
-            result = _decide(verified, batch, o.SETTLED, None if redeemed else claim.payee)
+            result = _decide(claim, batch, o.SETTLED, None if redeemed else claim.payee)
         loss = sum(x.hi - x.lo for x in result.outcomes if x.state == o.DISPUTED)
         fund = min(loss, self.parameters.guarantee)
-        batch.register(verified, result, fund, loss - fund)
+        batch.register(claim, result, fund, loss - fund)
         return result
 
     def _finish(self, batch: Batch) -> None:
@@ -405,7 +360,7 @@ class Center(Inquiry):
         evidence = o.Evidence(
             header=self.trust.header,
             title=title,
-            claims=(o.Claim.decode(repeated.first), repeated.claim),
+            claims=(o.Claim.decode(repeated.first), o.Claim.decode(repeated.data)),
         )
         digest = object_id(evidence)
         self.storage.execute(
@@ -445,11 +400,10 @@ class Center(Inquiry):
     ) -> o.Receipt:
         for void in reclaim.voids:
             self._need_void_for(void, claim)
-        (verified,) = self._verify([claim], carried)
+        (verified,) = self.verifier.verify([claim], carried)
         digest = object_id(reclaim)
-        if verified is None:
-            invalid = _uniform(object_id(claim), claim.inputs, o.INVALID)
-            return self._make_receipt(digest, [invalid], [])
+        if isinstance(verified, Unverified):
+            return self._make_receipt(digest, [_invalid(verified)], [])
         with self.storage.transaction():
             batch = Batch(self.storage, self._clock())
             batch.load([verified])
@@ -457,13 +411,13 @@ class Center(Inquiry):
             open_states = (o.EXPIRED, o.VOIDED)
             if known is None or any(x.state in open_states for x in known.outcomes):
                 due = self._clock() > claim.deadline + self.parameters.grace
-                if not (due or reclaim.voids or batch.is_void(claim)):
+                if not (due or reclaim.voids or batch.is_void(verified)):
                     raise CenterRefused(
                         "not-yet",
                         "The payee may still deposit this claim; nothing was returned.",
                         hint="Wait until deadline and grace are over, or ask the payee for a void.",
                     )
-                if reclaim.voids and not batch.is_void(claim):
+                if reclaim.voids and not batch.is_void(verified):
                     self._store_void(reclaim.voids[0], batch.fact())
             if known is None:
                 result = _decide(verified, batch, o.RECLAIMED, verified.payer)
@@ -656,20 +610,12 @@ class Center(Inquiry):
 
     # ---- refusing -----------------------------------------------------------------------------------
 
-    def _need_header(self, obj: Any) -> None:
-        if not self.trust.accepts(obj.header):
-            raise CenterRefused(
-                "network",
-                "This object is of another network, version or suite; nothing was changed.",
-                hint="Check the center's address.",
-            )
-
     def _need_payee_signature(self, void: o.Void) -> None:
         if not self.trust.signed_by(void, void.payee):
             raise _refused_signature("void", "its payee")
 
     def _need_void_for(self, void: o.Void, claim: o.Claim) -> None:
-        self._need_header(void)
+        self.verifier.need_header(void)
         self._need_payee_signature(void)
         if (void.payee, void.nonce, void.amount) != (claim.payee, claim.nonce, claim.amount):
             raise CenterRefused("void", "The void is for another claim; nothing was returned.")
@@ -727,13 +673,23 @@ def _reclaim_known(verified: Verified, known: o.Result, batch: Batch) -> o.Resul
     return o.Result(claim_id=verified.claim_id, outcomes=tuple(outcomes))
 
 
-def _uniform(claim_id: bytes, intervals: Sequence[o.Input | Part], state: int) -> o.Result:
+def _uniform(claim: Verified, state: int) -> o.Result:
     """A result in which every interval ended the same way."""
     return o.Result(
-        claim_id=claim_id,
+        claim_id=claim.claim_id,
         outcomes=tuple(
-            o.Outcome(title_id=item.title_id, lo=item.lo, hi=item.hi, state=state)
-            for item in intervals
+            o.Outcome(title_id=part.title_id, lo=part.lo, hi=part.hi, state=state)
+            for part in claim.parts
+        ),
+    )
+
+
+def _invalid(claim: Unverified) -> o.Result:
+    return o.Result(
+        claim_id=claim.claim_id,
+        outcomes=tuple(
+            o.Outcome(title_id=title_id, lo=lo, hi=hi, state=o.INVALID)
+            for title_id, lo, hi in claim.intervals
         ),
     )
 

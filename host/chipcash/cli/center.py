@@ -147,6 +147,13 @@ def init(
     metavar="KEY@URL",
     help="Who cosigns the log: its key string, @, and its URL; may come several times.",
 )
+@click.option(
+    "--processes",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Processes that verify signatures, best as many as processors; 1 is the center itself.",
+)
 @_file_option(
     "--tls-cert", "The center's certificate, and those between it and its authority: PEM."
 )
@@ -182,6 +189,7 @@ def serve(
     host: str,
     port: int,
     witnesses: tuple[Witness, ...],
+    processes: int,
     tls_cert: Path | None,
     tls_key: Path | None,
     client_ca: Path | None,
@@ -198,7 +206,11 @@ def serve(
         log_to(log_file)
     tls = None if tls_cert is None else server_context(tls_cert, tls_key, client_ca)
     home = Home(directory)
+    if processes > 1 and home.cluster() is not None:
+        raise click.UsageError("--processes is for one ledger; here the workers verify.")
     with until_ended(), closing(home.center()) as center:
+        if processes > 1:
+            center.check_in(processes, home.ledger())
         log = home.log()
         try:
             server = Service(

@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Deposits that are checked in processes of their own end as those that are not."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from chipcash.center.batch import MAX_INTERVALS
+from chipcash.center.bodies import join
+from chipcash.center.errors import CenterRefused
+from chipcash_wire import objects as o
+from tests.center.world import World, dump, states
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    path = tmp_path / "ledger.db"
+    world = World(path)
+    world.center.check_in(2, path)
+    yield world
+    world.center.close()
+
+
+def _others() -> list[int]:
+    return [child.pid for child in multiprocessing.active_children() if child.pid is not None]
+
+
+def test_it_is_the_same_wherever_it_is_checked(world: World) -> None:
+    titles = [world.issue(100, name) for name in ("alice", "bob", "mallory")]
+    claims = [
+        world.claim("alice", "shop", [(titles[0], 0, 10)]),
+        world.claim("bob", "shop", [(titles[0], 10, 20)]),  # alice's money
+        world.claim("bob", "kiosk", [(titles[1], 90, 100)]),
+        world.claim("alice", "shop", [(titles[0], 5, 15)]),  # again
+    ]
+    forged = claims[0].signed(claims[2].signature or b"")
+    deposit = world.deposit(forged, *claims)
+    receipt = world.center.settle_body(join((deposit, *titles)))
+    assert states(receipt) == [["invalid"], ["settled"], ["invalid"], ["settled"], ["disputed"]]
+    assert world.center.settle_body(deposit.encode()) == receipt
+    assert world.center.settle(deposit) == receipt  # as this process checks it
+    assert len(world.center.blacklist()[0]) == 1
+    world.center.check()
+
+
+def test_refusals_come_from_there(world: World) -> None:
+    title = world.issue(1000, "alice")
+    claims = [
+        world.claim("alice", "shop", [(title, at, at + 1)]) for at in range(MAX_INTERVALS + 1)
+    ]
+    elsewhere = o.Deposit(
+        header=o.make_header(b"ELSE", title.header[5]), nonce=bytes(16), claims=claims[:1]
+    )
+    before = dump(world.center)
+    for body, name, status in (
+        (b"", "malformed", 400),
+        (join((world.deposit(claims[0]), claims[0])), "malformed", 400),
+        (elsewhere.encode(), "network", 400),
+        (world.deposit(*claims).encode(), "too-large", 413),
+    ):
+        with pytest.raises(CenterRefused) as refused:
+            world.center.settle_body(body)
+        assert (refused.value.name, refused.value.status) == (name, status)
+        assert refused.value.message and "othing" in refused.value.message
+    assert dump(world.center) == before
+
+
+def test_processes_that_are_killed_are_replaced(world: World) -> None:
+    """Under load, again and again: each deposit is settled, once."""
+    titles = [world.issue(100, "alice") for _ in range(4)]
+    bodies = [
+        world.deposit(
+            *(world.claim("alice", "shop", [(title, at, at + 1)]) for title in titles)
+        ).encode()
+        for at in range(60)
+    ]
+    killed: set[int] = set()
+    with ThreadPoolExecutor(3) as pool:
+        receipts = []
+        for at, receipt in enumerate(pool.map(world.center.settle_body, bodies)):
+            receipts.append(receipt)
+            if at in (10, 30):
+                for child in multiprocessing.active_children():
+                    killed.add(child.pid or 0)
+                    child.kill()
+    assert {state for receipt in receipts for (state,) in states(receipt)} == {"settled"}
+    assert len(killed) >= 2 and killed.isdisjoint(_others())
+    assert world.center.accounts()["owners"][world.public("shop").hex()] == 4 * len(bodies)
+    world.center.check()
+    world.center.close()
+    assert _others() == []
