@@ -125,14 +125,17 @@ class Trust:
 
     def save(self, path: Path) -> None:
         """Write the network file."""
-        data = {
+        path.write_text(json.dumps(self.as_dict(), indent=1) + "\n", encoding="ascii")
+
+    def as_dict(self) -> dict[str, Any]:
+        """What the network file holds."""
+        return {
             "format": FORMAT,
             "network": self.network.hex(),
             "suite": crypto.suite(self.suite).name,
             "certification_key": self.certification_key.hex(),
             "certificates": [certificate.encode().hex() for certificate in self.certificates],
         }
-        path.write_text(json.dumps(data, indent=1) + "\n", encoding="ascii")
 
     @classmethod
     def load(cls, path: Path) -> Trust:

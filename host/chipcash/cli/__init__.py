@@ -23,6 +23,7 @@ COMMANDS = (
     "pos",
     "selftest",
     "sim",
+    "site",
     "trace",
     "witness",
 )

@@ -10,38 +10,19 @@ import click
 
 from chipcash import files
 from chipcash.cli.base import Command, Report, network_option, progress, table, when, yuan
-from chipcash.cli.logs import LOG_KEY, WITNESS_KEY
+from chipcash.cli.logs import entries_option, log_option, quorum_option, reader_of, witness_option
 from chipcash.log.audit import Replay, audit
 from chipcash.log.note import Checkpoint, Key, open_checkpoint
-from chipcash.log.reader import LogReader, source_at
 from chipcash.trust import Trust
 
 
 @click.command("audit", cls=Command)
 @click.argument("location", metavar="LOG")
 @network_option
-@click.option(
-    "--log",
-    "log",
-    type=LOG_KEY,
-    required=True,
-    metavar="KEY",
-    help="The log's key string, or a file that holds it.",
-)
-@click.option("--entries", metavar="LOG", help="Where the entries are, if not there too.")
-@click.option(
-    "--witness",
-    "witnesses",
-    type=WITNESS_KEY,
-    multiple=True,
-    metavar="KEY",
-    help="Key string of a witness, or a file that holds it; may come several times.",
-)
-@click.option(
-    "--quorum",
-    type=click.IntRange(0),
-    help="Cosignatures that the checkpoint needs; more than half of the witnesses if not given.",
-)
+@log_option
+@entries_option
+@witness_option
+@quorum_option
 @click.option(
     "--checkpoint",
     "kept",
@@ -65,11 +46,7 @@ def command(
     repeat payment is told with its evidence.
     """
     trust = Trust.load(network_file)
-    if quorum is None:
-        quorum = len(witnesses) // 2 + 1 if witnesses else 0
-    reader = LogReader(
-        log, source_at(location), source_at(entries) if entries else None, witnesses, quorum
-    )
+    reader = reader_of(location, log, entries, witnesses, quorum)
     note = reader.fetch()
     checkpoint, cosigned = reader.verify(note)
     before = _before(kept, log)

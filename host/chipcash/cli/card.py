@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from chipcash import qr
 from chipcash.cli.base import (
     EXIT_FAILED,
     YUAN,
@@ -129,6 +130,7 @@ def titles(path: str, network_file: Path | None, wait: float) -> Report:
             "hi": record.title.hi,
             "fen": record.title.hi - record.lo,
             "expiry": record.title.expiry,
+            "texts": qr.encode(record.title.encode()),  # for the verification site
         }
         for record in records
     ]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the commands about the log share: keys of logs and witnesses as options."""
+"""What the commands about the log share: keys of logs and witnesses, and which log to read, as options."""
 
 from __future__ import annotations
 
@@ -11,8 +11,18 @@ import click
 from chipcash.log.cosigning import Witness, parse_witness
 from chipcash.log.errors import LogError
 from chipcash.log.note import COSIGNATURE, SIGNATURE, Key
+from chipcash.log.reader import LogReader, source_at
 
-__all__ = ["LOG_KEY", "WITNESS", "WITNESS_KEY"]
+__all__ = [
+    "LOG_KEY",
+    "WITNESS",
+    "WITNESS_KEY",
+    "entries_option",
+    "log_option",
+    "quorum_option",
+    "reader_of",
+    "witness_option",
+]
 
 
 class KeyString(click.ParamType):  # type: ignore[type-arg]
@@ -58,3 +68,39 @@ class WitnessAt(click.ParamType):  # type: ignore[type-arg]
 WITNESS = WitnessAt()
 LOG_KEY = KeyString(SIGNATURE)
 WITNESS_KEY = KeyString(COSIGNATURE)
+
+log_option = click.option(
+    "--log",
+    "log",
+    type=LOG_KEY,
+    required=True,
+    metavar="KEY",
+    help="The log's key string, or a file that holds it.",
+)
+entries_option = click.option(
+    "--entries", metavar="LOG", help="Where the entries are, if not there too."
+)
+witness_option = click.option(
+    "--witness",
+    "witnesses",
+    type=WITNESS_KEY,
+    multiple=True,
+    metavar="KEY",
+    help="Key string of a witness, or a file that holds it; may come several times.",
+)
+quorum_option = click.option(
+    "--quorum",
+    type=click.IntRange(0),
+    help="Cosignatures that the checkpoint needs; more than half of the witnesses if not given.",
+)
+
+
+def reader_of(
+    location: str, log: Key, entries: str | None, witnesses: tuple[Key, ...], quorum: int | None
+) -> LogReader:
+    """The log that the options name. Raises LogError."""
+    if quorum is None:
+        quorum = len(witnesses) // 2 + 1 if witnesses else 0
+    return LogReader(
+        log, source_at(location), source_at(entries) if entries else None, witnesses, quorum
+    )

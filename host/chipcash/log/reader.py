@@ -116,10 +116,10 @@ class LogReader:
                 hint="Name each witness once, and ask for no more cosignatures than there are witnesses.",
             )
         self.log = log
+        self.witnesses = tuple(witnesses)
+        self.quorum = quorum
         self._source = source
         self._entries = entries or source
-        self._witnesses = tuple(witnesses)
-        self._quorum = quorum
 
     def fetch(self) -> bytes:
         """The newest checkpoint as a signed note, not verified. Raises LogUnreachable."""
@@ -136,12 +136,12 @@ class LogReader:
 
     def verify(self, note: bytes) -> tuple[Checkpoint, tuple[Signature, ...]]:
         """A checkpoint and who cosigned it, from its signed note. Raises LogInvalid."""
-        checkpoint, cosignatures = open_checkpoint(note, self.log, self._witnesses)
-        if len(cosignatures) < self._quorum:
+        checkpoint, cosignatures = open_checkpoint(note, self.log, self.witnesses)
+        if len(cosignatures) < self.quorum:
             names = ", ".join(found.key.name for found in cosignatures) or "none"
             raise LogInvalid(
-                f"The checkpoint has {len(cosignatures)} of the {self._quorum} cosignatures that it needs "
-                f"({names} of {len(self._witnesses)} witnesses).",
+                f"The checkpoint has {len(cosignatures)} of the {self.quorum} cosignatures that it needs "
+                f"({names} of {len(self.witnesses)} witnesses).",
                 hint="Wait for a newer checkpoint. If it stays so, ask the witnesses: they refuse a log that "
                 "shows them another history.",
             )
