@@ -13,11 +13,13 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
+from chipcash import qr
 from chipcash.center.registration import Center
 from chipcash.center.service import Service
 from chipcash.cli import root
 from chipcash.home import Home, init
 from chipcash_sim import runtime
+from chipcash_wire import objects as o
 from tests.cli.conftest import PIN
 from tests.cli.test_docs_cli import commands
 
@@ -155,6 +157,8 @@ def test_card_money(shell: Shell) -> None:
     shell.money("12.34")
     titles = shell.json("card", "titles")
     assert titles["balance_fen"] == 1234 == sum(x["fen"] for x in titles["titles"])
+    (text,) = titles["titles"][0]["texts"]  # what the verification site takes
+    assert qr.read([text], o.Title).serial.hex() == titles["titles"][0]["serial"]
     assert "12.34 yuan in all" in shell.run("card", "titles").stdout
     assert shell.run("card", "log").stdout == "This card has not paid yet.\n"
     shell.json("pos", "charge", "2.34")
