@@ -85,6 +85,8 @@ class Story(Published):
         card = world.certificate("alice")
         self.payment = o.Payment(claim=pay, titles=(partly,), certificate=card)
         self.title = live
+        (made,) = world.center.storage.row("SELECT bytes FROM coins WHERE recoined = 1")
+        self.made = o.Coin.decode(made)
         self.partly = partly
         self.documents: dict[str, o.Object] = {
             "live": live,

@@ -126,6 +126,8 @@ def test_every_document(story: Story, page: Page) -> None:
     shown = page.inner_text("#result")
     assert "Still live\n7.00 yuan\nPaid on\n3.00 yuan" in shown
     assert re.search(r"Paid on: 3\.00 yuan, 15 Jan 2027", shown)
+    assert check(page, code(story.made)) == "registered"
+    assert checks(page)["center-made"] == "good" and "13.00 yuan" in page.inner_text("#result")
     check(page, story.evidence.encode().hex())
     assert "1.00 yuan" in page.inner_text("#result")
     assert checks(page)["listed"] == "good"

@@ -88,6 +88,8 @@ const EN = {
       "The certification key or the log is another one than when you were here first. If you know from elsewhere that this is right, press “Forget what this page has seen” below.",
     "center-signed": "The signature of the registration center, which the certification center has certified.",
     "issuer-signed": "The signature of the issuing library, which the certification center has certified.",
+    "center-made":
+      "The signature of the registration center, which made this coin out of others; the certification center has certified it.",
     "titles-signed": "The registration center's signature on every title in it.",
     "title-signed": "The registration center's signature on the title.",
     "claim-signed": "The payer's signature: its key owns every title that is paid from.",
@@ -232,6 +234,7 @@ const ZH = {
     "root-changed": "认证中心公钥或日志与您首次访问时不同。如果您从别处确知这是正确的，请按下方“清除本页面的记忆”。",
     "center-signed": "登记中心的签名；登记中心由认证中心认证。",
     "issuer-signed": "发行库的签名；发行库由认证中心认证。",
+    "center-made": "登记中心的签名：它用其他币并成此币；登记中心由认证中心认证。",
     "titles-signed": "其中每份权属凭证均有登记中心签名。",
     "title-signed": "权属凭证有登记中心签名。",
     "claim-signed": "付款方的签名：其密钥拥有所付的每份权属凭证。",
