@@ -302,7 +302,7 @@ def test_both_languages_say_the_same(page: Page) -> None:
     named = set(re.findall(r'check\("([\w-]+)"', both)) | set(
         re.findall(r'LogError\("([\w-]+)"', both)
     )
-    named |= set(re.findall(r'"([\w-]+-signed|card-certified|same-fen)"', verify))
+    named |= set(re.findall(r'"([\w-]+-signed|center-made|card-certified|same-fen)"', verify))
     named |= {"not-cosigned", "older", "fork"} | {"complete", "confirmed"}
     assert named - {"kind"} == set(shapes[0]["checks"])
     verdicts = set(re.findall(r'verdict (?:\|\|)?= "([\w-]+)"', verify)) | {
