@@ -17,6 +17,7 @@ from chipcash.center.registration import Center
 from chipcash.errors import ChipcashError
 from chipcash.log.audit import CoinState, Replay, Slice, Totals, audit
 from chipcash.log.cosigning import Witness, Witnesses
+from chipcash.log.errors import LogError
 from chipcash.log.publisher import Publisher
 from chipcash.log.reader import LogReader
 from chipcash.log.store import Log
@@ -61,6 +62,25 @@ class LogWriter:
         self.publish()
         self._witnesses.close()
         self._publisher.log.close()
+
+    def begin(self) -> None:
+        """Before anybody is answered: see that the ledger is not older than its log, nor both older than what
+        a witness has cosigned.
+
+        With an older one, money that was paid could be paid again. A witness that cannot be reached stops
+        nothing. Raises LogError.
+        """
+        try:
+            self._publisher.publish(afresh=True)
+            for name, why in self._witnesses.refusals.items():
+                raise LogError(
+                    f"The witness {name} has seen this network's log: {why}. The center does not start,"
+                    " since money that was paid after that backup could be paid again.",
+                    hint="Restore a ledger that is at least as new as what was cosigned.",
+                )
+        except BaseException:
+            self._witnesses.close()
+            raise
 
     def publish(self) -> None:
         """Bring the log up to date; what is in the way is told, each time that it is something else."""

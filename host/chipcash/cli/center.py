@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import click
 
+from chipcash.backup import back_up
 from chipcash.center.client import CenterClient
 from chipcash.center.limits import Limits
 from chipcash.center.publishing import LogWriter, compare
@@ -213,6 +214,8 @@ def serve(
             center.check_in(processes, home.ledger())
         log = home.log()
         try:
+            writer = LogWriter(center, log, witnesses)
+            writer.begin()
             server = Service(
                 center,
                 host,
@@ -226,7 +229,7 @@ def serve(
         except BaseException:
             log.close()
             raise
-        with LogWriter(center, log, witnesses):
+        with writer:
             show(Report({"url": server.url}, [f"The registration center is at {server.url}"]))
             server.run()
 
@@ -363,6 +366,20 @@ def check(directory: Path) -> Report:
             f"The log's {logged.entries} entries say the same.",
         ],
     )
+
+
+@command.command("backup")
+@click.argument("target", type=click.Path(file_okay=False, path_type=Path))
+@home_option
+def backup(target: Path, directory: Path) -> Report:
+    """Copy books and log to the new directory TARGET while the center runs. Keys are not copied."""
+    home = Home(directory)
+    with progress("Copying"):
+        complete = back_up(home, target)
+    lines = [f"{target} holds the books and the log; keep the .key files elsewhere."]
+    if not complete:
+        lines.append("The ledger is in PostgreSQL: back that up now, after this (pg_dump).")
+    return Report({"directory": str(target), "ledger": complete}, lines)
 
 
 @command.command("upgrade")

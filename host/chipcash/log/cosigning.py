@@ -54,12 +54,14 @@ class Witnesses:
     """The witnesses of a log. They are asked at the same time, and none for longer than some seconds.
 
     timeout: seconds for each step of an answer. problems: by the name of a witness, why its newest
-    cosignature is missing; a witness that has seen another log than this one is also reported as an error.
+    cosignature is missing; refusals: those that have seen another log than this one, which is also reported
+    as an error.
     """
 
     def __init__(self, witnesses: Sequence[Witness], timeout: float = _TIMEOUT_S) -> None:
         self.all = tuple(witnesses)
         self.problems: dict[str, str] = {}
+        self.refusals: dict[str, str] = {}
         self._timeout = timeout
         self._sizes: dict[Key, int] = {}
         self._later: dict[Key, float] = {}
@@ -98,7 +100,7 @@ class Witnesses:
             signature = self._exchange(witness, checkpoint, note, consistency)
         except _Refused as refused:
             # It has seen something else under the log's name: that is what witnesses are for.
-            self.problems[name] = str(refused)
+            self.problems[name] = self.refusals[name] = str(refused)
             _log.error("witness %s: %s", name, refused)
         except (httpx.HTTPError, httpx.InvalidURL, LogInvalid, OSError) as error:
             why = error.message if isinstance(error, LogInvalid) else type(error).__name__
@@ -107,6 +109,7 @@ class Witnesses:
             _log.warning("witness %s gave no cosignature: %s", name, why)
         else:
             self.problems.pop(name, None)
+            self.refusals.pop(name, None)
             return signature
         return None
 

@@ -37,18 +37,19 @@ class Publisher:
         self.facts = facts
         self.witnesses = witnesses
 
-    def publish(self) -> Checkpoint:
+    def publish(self, afresh: bool = False) -> Checkpoint:
         """Append what the ledger has registered since; give out a checkpoint if there is a newer one.
 
         A checkpoint that lacks cosignatures is given out all the same, and again once there are more of
-        them. Raises LogError if the ledger is not the one that this log was written from.
+        them; afresh: also witnesses that cosigned it are asked. Raises LogError if the ledger is not the one
+        that this log was written from.
         """
         self._append()
         checkpoint = self.log.checkpoint()
         before = self.log.published()
         given, _ = open_checkpoint(before, self.log.key.key)
         note = before
-        if given != checkpoint:
+        if given != checkpoint or afresh:
             note = checkpoint.signed([self.log.key.sign(checkpoint.text)])
         cosignatures = []
         if self.witnesses is not None:
