@@ -47,9 +47,11 @@ format: setup ## let ruff mend what it can
 	$(BIN)/ruff check --fix-only $(CODE)
 	$(BIN)/ruff format $(CODE)
 
-lock: setup ## write requirements.lock anew from pyproject.toml
+lock: setup ## write requirements.lock anew from pyproject.toml, and the image's from it
 	$(BIN)/uv pip compile pyproject.toml --all-extras --universal --generate-hashes \
 		--no-emit-index-url --no-header --quiet --upgrade -o requirements.lock
+	$(BIN)/uv pip compile pyproject.toml deploy/requirements.in --extra postgres -c requirements.lock --universal \
+		--generate-hashes --no-emit-index-url --no-header --quiet -o deploy/requirements.lock
 
 clean: ## remove everything that was made, except .venv
 	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
