@@ -292,8 +292,8 @@ def tried(holder: str, **more: Any) -> Any:
     machine: Any = type(f"TheftBy{holder.title()}", (Theft,), {"holder": holder, **more})
     case = machine.TestCase
     case.settings = settings(
-        max_examples=12,
-        stateful_step_count=25,
+        max_examples=8,
+        stateful_step_count=20,
         deadline=None,
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
     )
