@@ -22,8 +22,11 @@ Times are medians. What is compared takes turns within the run.
 | card.mpy | the applet and the protocol, compiled |
 | card.heap.N-title.SUITE | the smallest heap of 64-bit MicroPython in which a full card can pay |
 | center.verified.SUITE | signatures of claims that the library alone verifies, on all processors |
-| center.settled.SUITE.batch-N | claims verified and settled durably in SQLite, by deposits of N claims |
-| center.settled.SUITE.postgres.batch-N | the same in PostgreSQL, if its server is installed |
+| center.settled.SUITE.batch-N | claims settled durably in SQLite, by deposits of N, clients beside each other |
+| center.payment.SUITE.p50, .p99 | a single payment online, over HTTP, with its ledger in SQLite |
+| center.payment.SUITE.verify, .ledger, .rest | medians of what that goes to |
+| center.NAME.SUITE.postgres.… | both in PostgreSQL, if its server is installed |
+| center.growth.N | a claim verified and settled in PostgreSQL, in a ledger of N titles |
 | log.append.N | one entry appended to a log of N; its files are in memory: a disk takes the same for all N |
 | log.proof.N | one proof of inclusion and one of consistency, from tiles read anew, in a log of N |
 | log.durable, log.appended | one entry appended durably; entries appended durably in batches |
@@ -41,7 +44,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -52,7 +54,6 @@ from rich.table import Table
 
 from chipcash import crypto
 from chipcash.card import Card
-from chipcash.crypto import PrivateKey
 from chipcash.errors import ChipcashError
 from chipcash.genuine import verify_pin
 from chipcash.log.note import SIGNATURE, SigningKey
@@ -67,10 +68,10 @@ from chipcash_wire import objects as o
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from firmware import build
+from tests.bench import settling
 from tests.builders import SUITES, Network
 from tests.cards import PIN, fill_card, make_card
 from tests.center import pg_server
-from tests.center.world import World
 
 _ROOT = Path(__file__).resolve().parents[2]
 
@@ -95,9 +96,10 @@ _READER_S = 10.0
 _LEAST_HEAP_KB = 100
 """Below it the card's code alone does not fit."""
 _AMOUNT = 3680
-_BATCH = 200
 _SHARE = {"p256": 0.7, "gm": 0.85}
 """Of what verifying alone would reach, this much is to be reached with settling and all."""
+_MAX_PAYMENT_MS = 50.0
+_MAX_GROWTH = 1.3
 _LOG_KEY = SigningKey("log.example", SIGNATURE, bytes(32))
 _LOG_TURNS = 25
 _LOG_BATCH = 4096
@@ -116,6 +118,10 @@ class Effort:
     settlings: int
     singles: int
     log_sizes: tuple[int, ...]
+    clients: int
+    payments: int
+    ledger_sizes: tuple[int, ...]
+    growths: int
 
 
 FULL = Effort(
@@ -126,6 +132,10 @@ FULL = Effort(
     settlings=5,
     singles=40,
     log_sizes=(1_000, 10_000, 100_000, 1_000_000),
+    clients=4,
+    payments=1000,
+    ledger_sizes=(100_000, 1_000_000, 10_000_000),
+    growths=15,
 )
 QUICK = Effort(
     taps=3,
@@ -135,6 +145,10 @@ QUICK = Effort(
     settlings=1,
     singles=10,
     log_sizes=(1_000, 10_000),
+    clients=1,
+    payments=20,
+    ledger_sizes=(100, 1000),
+    growths=1,
 )
 
 
@@ -550,56 +564,14 @@ def measure_card(report: Report, effort: Effort, folder: Path) -> None:
 # The center ---------------------------------------------------------------------------------------
 
 
-def _deposit(world: World, claims: int) -> bytes:
-    """A deposit of claims by as many cards, over coins that the center has registered."""
-    made = []
-    for number in range(claims):
-        payer = f"card {number}"
-        made.append(world.claim(payer, "shop", [(world.issue(10000, payer), 0, _AMOUNT)]))
-    return world.deposit(*made).encode()
-
-
-def _verified(suite: str, effort: Effort) -> float:
-    """Signatures a second that the library verifies by itself, in as many threads as there are processors."""
-    key = PrivateKey.generate(suite)
-    message = bytes(150)
-    signature = key.sign(message)
-    threads = os.cpu_count() or 1
-
-    def verify(_: int) -> None:
-        for _ in range(_BATCH):
-            assert crypto.verify(key.suite.id, key.public, message, signature)
-
-    rates = []
-    with ThreadPoolExecutor(threads) as pool:
-        for _ in range(effort.settlings):
-            start = time.perf_counter()
-            list(pool.map(verify, range(threads)))
-            rates.append(threads * _BATCH / (time.perf_counter() - start))
-    return median(rates)
-
-
-def _settled(world: World, effort: Effort) -> dict[int, float]:
-    """Claims a second from a deposit's bytes to its receipt, by claims in a deposit."""
-    rates: dict[int, list[float]] = {1: [], _BATCH: []}
-    for _ in range(effort.settlings):
-        for claims, count in ((1, effort.singles), (_BATCH, 1)):
-            deposits = [_deposit(world, claims) for _ in range(count)]
-            start = time.perf_counter()
-            receipts = [world.center.settle(o.Deposit.decode(data)) for data in deposits]
-            rates[claims].append(claims * count / (time.perf_counter() - start))
-            for receipt in receipts:
-                assert len(receipt.results) == claims
-                assert all(x.outcomes[0].state == o.SETTLED for x in receipt.results)
-    return {claims: median(found) for claims, found in rates.items()}
-
-
 def measure_center(report: Report, effort: Effort, folder: Path) -> None:
-    """Claims per second by a center with its ledger on the disk, beside what verifying alone would take."""
+    """Claims per second by a center with its ledger on the disk, beside what verifying alone would take; what
+    a single payment takes; how that grows with the ledger."""
     ledgers: dict[str, Callable[[str], str]] = {
         "": lambda suite: str(folder / f"ledger.{suite}.db")
     }
     with contextlib.ExitStack() as stack:
+        server = None
         if pg_server.programs() is None:
             report.notes.append("Nothing was settled in PostgreSQL: its server is not installed.")
         else:
@@ -607,18 +579,32 @@ def measure_center(report: Report, effort: Effort, folder: Path) -> None:
             stack.callback(server.close)
             ledgers[".postgres"] = server.database
         for suite in SUITES:
-            report.add(f"center.verified.{suite}", _verified(suite, effort), "signatures/s")
+            rate = settling.verified(suite, effort.settlings)
+            report.add(f"center.verified.{suite}", rate, "signatures/s")
             for name, where in ledgers.items():
-                world = World(where(suite), suite)
-                with contextlib.closing(world.center):
-                    for claims, rate in _settled(world, effort).items():
-                        report.add(
-                            f"center.settled.{suite}{name}.batch-{claims}",
-                            rate,
-                            "claims/s",
-                            ratio_to=f"center.verified.{suite}",
-                            ratio_at_least=_SHARE[suite] if claims == _BATCH else None,
-                        )
+                rates = settling.settled(
+                    where(suite), suite, effort.settlings, effort.singles, effort.clients
+                )
+                for claims, rate in rates.items():
+                    share = _SHARE[suite] if claims == settling.BATCH else None
+                    report.add(
+                        f"center.settled.{suite}{name}.batch-{claims}",
+                        rate,
+                        "claims/s",
+                        ratio_to=f"center.verified.{suite}",
+                        ratio_at_least=share,
+                    )
+            for name, where in ledgers.items():
+                found = settling.payments(where(f"{suite}.single"), suite, effort.payments)
+                for part, ms in found.items():
+                    most = _MAX_PAYMENT_MS if part == "p99" else None
+                    report.add(f"center.payment.{suite}{name}.{part}", ms, "ms", at_most=most)
+        if server is not None:
+            sizes = effort.ledger_sizes
+            for size, us in settling.growth(server, sizes, effort.growths).items():
+                compared = {} if size == sizes[0] else {"ratio_to": f"center.growth.{sizes[0]}"}
+                most = _MAX_GROWTH if size == sizes[-1] else None
+                report.add(f"center.growth.{size}", us, "µs", **compared, ratio_at_most=most)
 
 
 # The log ------------------------------------------------------------------------------------------

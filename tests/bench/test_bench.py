@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from chipcash_sim import pcscd, places, runtime
-from tests.bench import bench
+from tests.bench import bench, settling
 
 _PATHS = ("tap.sim.inprocess", "tap.sim.micropython", "tap.pcsc.micropython")
 _AIR = ("air.bytes", "air.commands", "air.apdus")
@@ -33,6 +33,9 @@ _NAMES = {
     *(f"card.heap.{n}-title.{suite}" for n in (1, 8) for suite in ("gm", "p256")),
     *(f"center.verified.{suite}" for suite in ("gm", "p256")),
     *(f"center.settled.{x}{db}.batch-{n}" for x in ("gm", "p256") for db in _DATABASES for n in (1, 200)),
+    *(f"center.payment.{x}{db}.{part}" for x in ("gm", "p256") for db in _DATABASES
+      for part in ("p50", "p99", *settling.PAYMENT_PARTS)),
+    *(f"center.growth.{n}" for n in (100, 1000)),
     *(f"log.{what}.{n}" for what in ("append", "proof") for n in (1_000, 10_000)),
     "log.durable",
     "log.appended",
