@@ -206,6 +206,14 @@ class _State(Collector):
         if self._log is not None:
             logged = self._log.fact
             yield _gauge("chipcash_center_log_fact", "Number of the newest fact in the log", logged)
+            cosigned = GaugeMetricFamily(
+                "chipcash_center_cosigned_seconds",
+                "When a witness last cosigned the log, seconds since 1970; 0 if not since the start",
+                labels=["witness"],
+            )
+            for name, at in sorted(self._log.cosigned.items()):
+                cosigned.add_metric([name], at)
+            yield cosigned
 
 
 def _gauge(name: str, what: str, value: float) -> GaugeMetricFamily:

@@ -36,6 +36,8 @@ class Publisher:
         self.log = log
         self.facts = facts
         self.witnesses = witnesses
+        if witnesses is not None:
+            log.cosigned.update(dict.fromkeys((each.key.name for each in witnesses.all), 0))
 
     def publish(self, afresh: bool = False) -> Checkpoint:
         """Append what the ledger has registered since; give out a checkpoint if there is a newer one.
@@ -54,6 +56,7 @@ class Publisher:
         cosignatures = []
         if self.witnesses is not None:
             cosignatures = self.witnesses.cosign(checkpoint, note, self.log.consistency)
+            self.log.cosigned.update({each.key.name: each.time for each in cosignatures})
         if given != checkpoint or any(x.line.encode() not in before for x in cosignatures):
             self.log.publish([x.line for x in cosignatures])
         return checkpoint

@@ -77,6 +77,7 @@ class Log:
 
     public, entries: its folders; key: what it signs with, whose name is the log's. Opening proves that the
     files are those of the head, and that the checkpoint given out last is a part of it. Raises LogError.
+    cosigned: by the name of a witness, when it last cosigned, as far as this process knows; 0 for never.
     """
 
     def __init__(self, public: Path, entries: Path, key: SigningKey) -> None:
@@ -88,6 +89,7 @@ class Log:
                 f"There is no log in {entries}; no new one was begun in its place.",
                 hint="Restore it from a backup. Only a ledger that never had a log gets a new one.",
             )
+        self.cosigned: dict[str, int] = {}
         self._edge: list[list[bytes]] = []
         self._bundle: list[bytes] = []
         self._lock = files.lock(entries / _LOCK)
