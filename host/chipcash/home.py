@@ -85,6 +85,10 @@ class Home:
         """One partition's ledger, as its worker uses it."""
         return Partition(number, of, storage, self.key("center"), self.trust())
 
+    def inquiry(self) -> Inquiry:
+        """The center's ledger to be read, without its key. Raises DatabaseError if that is gone."""
+        return Inquiry(open_storage(self.ledger()))
+
     def ledger(self) -> str | Path:
         """Where the center's ledger is: ledger.db, or what ledger.url says, which may hold a password. Raises
         DatabaseError if both are gone."""
@@ -96,6 +100,11 @@ class Home:
     def ledger_url_file(self) -> Path:
         """The file that says where a ledger is that is not in this directory."""
         return self.directory / "ledger.url"
+
+    @property
+    def staff_file(self) -> Path:
+        """Accounts of the center's staff, and the record of what they did."""
+        return self.directory / "staff.db"
 
     @property
     def log_key_file(self) -> Path:

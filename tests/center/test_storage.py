@@ -23,12 +23,13 @@ from chipcash import database
 from chipcash.center import migrations, storage
 from chipcash.center.errors import CenterRefused, LedgerError
 from chipcash.center.facts import FACT_TABLES, LedgerFacts
+from chipcash.center.inquiry import LATEST
 from chipcash.center.parameters import Parameters
 from chipcash.center.registration import Center
 from chipcash.crypto import PrivateKey
 from chipcash.database import Database, DatabaseError
 from chipcash.log.audit import Replay
-from chipcash.trust import Trust
+from chipcash.trust import Trust, object_id
 from chipcash_wire import objects as o
 from tests.center.pg_server import Server
 from tests.center.test_conservation import Books
@@ -266,6 +267,66 @@ def test_a_title_in_a_thousand_pieces_is_settled_and_read_as_any(ledger: str) ->
     assert outcome.claim_id is not None and outcome.claim_id.hex() == first
     world.center.check()
     world.center.close()
+
+
+def test_what_staff_ask_is_answered_alike(ledger: str) -> None:
+    """Lists by time and id, a page at a time, also where many have the same second; in words of their own."""
+    world = World(ledger)
+    center, alice, shop = world.center, world.public("alice"), world.public("shop")
+    title = world.issue(100, "alice")
+    assert center.title(object_id(title)) == title
+    with pytest.raises(CenterRefused, match="title"):
+        center.title(bytes(32))
+    claims = []
+    for at in range(6):
+        world.now += at % 2
+        claims.append(world.claim("alice", ("shop", "bob")[at % 2], [(title, 5 * at, 5 * at + 9)]))
+        world.settle(claims[-1])
+    order = [center.claim(object_id(claim))["registered"] for claim in claims]
+    repeats = sorted(
+        ((at, object_id(claim)) for at, claim in zip(order[1:], claims[1:], strict=True)),
+        reverse=True,
+    )
+    assert [each.moment for each in center.repeats(LATEST, 100)] == repeats
+    assert {each.payer for each in center.repeats(LATEST, 100)} == {alice}
+    lost = sum(each.fund + each.loss for each in center.repeats(LATEST, 100))
+    assert lost == sum(
+        outcome["hi"] - outcome["lo"]
+        for claim in claims
+        for outcome in center.claim(object_id(claim))["outcomes"]
+        if outcome["state"] == "disputed"
+    )
+    for count in (1, 2, 100):
+        found, before = [], LATEST
+        while rows := center.repeats(before, count):
+            found += [each.moment for each in rows]
+            before = rows[-1].moment
+        assert found == repeats
+    held = center.titles_ever(shop, LATEST, 100)
+    assert {each.title for each in held} == set(center.titles(shop)) and held
+    assert center.titles_ever(shop, held[-1].moment, 100) == []
+    (first,) = center.titles_ever(alice, LATEST, 100)
+    assert (first.title, first.live) == (
+        title,
+        100
+        - sum(
+            each.title.hi - each.title.lo
+            for each in held + center.titles_ever(world.public("bob"), LATEST, 100)
+        ),
+    )
+    moved = {
+        event["claim_id"] for event in center.coin(title.serial)["history"] if "claim_id" in event
+    }
+    assert {claim.hex() for claim, _ in center.unmoved(title.serial, 100)} == {
+        object_id(claim).hex() for claim in claims
+    } - moved
+    assert center.card(alice) is None and center.listed(shop) is None
+    certificate = world.certificate("bob")
+    center.register_card(certificate)
+    entry = center.listed(alice)
+    assert center.card(world.public("bob")) == certificate
+    assert entry is not None and entry.reason == o.REASON_REPEAT_PAYMENT
+    center.close()
 
 
 def test_nothing_acknowledged_is_lost_when_the_server_is_killed() -> None:

@@ -226,6 +226,10 @@ class CenterClient:
         """Totals in fen, as the center tells them; not signed."""
         return self._json("/v1/accounts")
 
+    def metrics(self) -> str:
+        """What the center counts, in Prometheus' text format; for who runs it."""
+        return self._request("GET", "/metrics").text
+
     # ---- how ----------------------------------------------------------------------------------------
 
     def _request(

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from chipcash.center.batch import MAX_INTERVALS, broken
@@ -11,7 +12,34 @@ from chipcash.center.errors import CenterRefused
 from chipcash.center.storage import Storage
 from chipcash_wire import objects as o
 
-__all__ = ["Inquiry", "unknown"]
+__all__ = ["LATEST", "Held", "Inquiry", "Moment", "Repeat", "unknown"]
+
+Moment = tuple[int, bytes]
+"""Where something stands in a list by time: seconds since 1970, and an id for what has the same. Unlike the
+numbers of facts it means the same in every ledger of a center."""
+
+LATEST: Moment = (1 << 62, b"")
+"""After everything."""
+
+
+@dataclass(frozen=True)
+class Held:
+    """A title that somebody had. moment: when it was made, and its id; live: fen still under it."""
+
+    moment: Moment
+    title: o.Title
+    live: int
+
+
+@dataclass(frozen=True)
+class Repeat:
+    """A claim that repeated a payment. moment: when it was registered, and its id; payer: public key; fund,
+    loss: fen of it that the guarantee fund and the payee bear."""
+
+    moment: Moment
+    payer: bytes
+    fund: int
+    loss: int
 
 
 class Inquiry:
@@ -19,6 +47,10 @@ class Inquiry:
 
     def __init__(self, storage: Storage) -> None:
         self.storage = storage
+
+    def close(self) -> None:
+        """Close the ledger."""
+        self.storage.close()
 
     def facts(self) -> int:
         """The number of the newest registered fact, 0 if there is none."""
@@ -106,6 +138,59 @@ class Inquiry:
         if row is None:
             raise unknown("evidence")
         return o.Evidence.decode(row[0])
+
+    def title(self, title_id: bytes) -> o.Title:
+        """A title that was ever made. Refused: unknown."""
+        row = self.storage.one("SELECT bytes FROM titles WHERE title_id = ?", title_id)
+        if row is None:
+            raise unknown("title")
+        return o.Title.decode(row[0])
+
+    def titles_ever(self, owner: bytes, before: Moment, count: int) -> list[Held]:
+        """Titles of this owner, newest first; at most so many, and only those before a moment."""
+        rows = self.storage.all(
+            "SELECT time, title_id, bytes, (SELECT SUM(hi - lo) FROM slices"
+            " WHERE slices.serial = titles.serial AND slices.title_id = titles.title_id)"
+            " FROM titles WHERE owner = ? AND (time, title_id) < (?, ?)"
+            " ORDER BY time DESC, title_id DESC LIMIT ?",
+            owner, *before, count,
+        )  # fmt: skip
+        return [
+            Held((at, title_id), o.Title.decode(data), int(live or 0))
+            for at, title_id, data, live in rows
+        ]
+
+    def card(self, key: bytes) -> o.Certificate | None:
+        """The newest certificate that a card was registered with; None if no card has this key."""
+        row = self.storage.one("SELECT certificate FROM cards WHERE subject = ?", key)
+        return None if row is None else o.Certificate.decode(row[0])
+
+    def listed(self, key: bytes) -> o.BlacklistEntry | None:
+        """A key's entry of the blacklist."""
+        row = self.storage.one("SELECT bytes FROM blacklist WHERE subject = ?", key)
+        return None if row is None else o.BlacklistEntry.decode(row[0])
+
+    def repeats(self, before: Moment, count: int) -> list[Repeat]:
+        """Claims that repeated a payment, as far as there is evidence of it, newest first; at most so many,
+        and only those before a moment."""
+        rows = self.storage.all(
+            "SELECT time, claim_id, payer, fund, loss FROM claims"
+            " WHERE seq IN (SELECT claim FROM evidence) AND (time, claim_id) < (?, ?)"
+            " ORDER BY time DESC, claim_id DESC LIMIT ?",
+            *before, count,
+        )  # fmt: skip
+        return [
+            Repeat((at, claim_id), payer, fund, loss) for at, claim_id, payer, fund, loss in rows
+        ]
+
+    def unmoved(self, serial: bytes, count: int) -> list[tuple[bytes, int]]:
+        """Claims on a coin of which some interval did not move, newest first: claim_id and time."""
+        rows = self.storage.all(
+            "SELECT claim_id, time FROM claims WHERE seq IN"
+            " (SELECT claim FROM inputs WHERE serial = ?) ORDER BY seq DESC LIMIT ?",
+            serial, count,
+        )  # fmt: skip
+        return [tuple(row) for row in rows]
 
     def coin(self, serial: bytes) -> dict[str, Any]:
         """A coin's partition now and its whole life, as JSON. Refused: unknown."""

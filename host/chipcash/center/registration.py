@@ -71,10 +71,10 @@ class Center(Inquiry):
         self.checkers = Checkers(ledger, self.trust, processes)
 
     def close(self) -> None:
-        """Close the ledger."""
+        """Close the ledger, and end what checks deposits."""
         if self.checkers is not None:
             self.checkers.close()
-        self.storage.close()
+        super().close()
 
     # ---- money in, money on -------------------------------------------------------------------------
 
