@@ -37,8 +37,10 @@ def served(cli: Cli, *words: str) -> Iterator[dict[str, str]]:
         stdout=subprocess.PIPE,
     ) as process:
         assert process.stdout is not None
-        yield json.loads(process.stdout.readline())
-        process.send_signal(signal.SIGINT)
+        try:
+            yield json.loads(process.stdout.readline())
+        finally:
+            process.send_signal(signal.SIGINT)
         assert process.wait(20) == 0
 
 

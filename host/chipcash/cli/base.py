@@ -510,13 +510,13 @@ def card_at(
         yield card
 
 
-def center_at(url: str, trust: Trust) -> CenterClient:
+def center_at(url: str, trust: Trust, *, timeout: float = 30.0) -> CenterClient:
     """A client of the registration center at a URL; a context manager. For https as the running command's
-    options say."""
+    options say. timeout: seconds for one request."""
     from chipcash.center.client import CenterClient
     from chipcash.tls import client_context
 
     meta = click.get_current_context().meta
     ca, own = meta.get("center-ca"), meta.get("center-cert")
     tls = client_context(ca, own) if ca or own else None
-    return CenterClient(url, trust, tls=tls)
+    return CenterClient(url, trust, timeout=timeout, tls=tls)

@@ -37,6 +37,7 @@ from chipcash.cli.base import (
     yuan,
 )
 from chipcash.cli.logs import WITNESS
+from chipcash.cli.staff import command as staff
 from chipcash.home import Home
 from chipcash.home import init as make_home
 from chipcash.log.cosigning import Witness
@@ -73,6 +74,7 @@ def command() -> None:
 
 command.add_command(partitions.work)
 command.add_command(partitions.command)
+command.add_command(staff)
 
 
 @command.command("init")
