@@ -22,7 +22,7 @@ Times are medians. What is compared takes turns within the run.
 | card.mpy | the applet and the protocol, compiled |
 | card.heap.N-title.SUITE | the smallest heap of 64-bit MicroPython in which a full card can pay |
 | center.verified.SUITE | signatures of claims that the library alone verifies, on all processors |
-| center.settled.SUITE.batch-N | claims settled durably in SQLite, by deposits of N, clients beside each other |
+| center.settled.SUITE.batch-N | claims settled durably in SQLite, by deposits of N, several at once |
 | center.payment.SUITE.p50, .p99 | a single payment online, over HTTP, with its ledger in SQLite |
 | center.payment.SUITE.verify, .ledger, .rest | medians of what that goes to |
 | center.NAME.SUITE.postgres.… | both in PostgreSQL, if its server is installed |

@@ -296,9 +296,9 @@ def test_what_staff_ask_is_answered_alike(ledger: str) -> None:
         for outcome in center.claim(object_id(claim))["outcomes"]
         if outcome["state"] == "disputed"
     )
-    for count in (1, 2, 100):
+    for least in (1, 2, 100):
         found, before = [], LATEST
-        while rows := center.repeats(before, count):
+        while rows := center.repeats(before, least):
             found += [each.moment for each in rows]
             before = rows[-1].moment
         assert found == repeats

@@ -60,6 +60,10 @@ class Desk:
         lost = world.claim("bob", "shop", [(world.issue(500, "bob"), 0, 100)], window=0)
         world.now += 3 * DAY
         world.settle(lost)
+        # Two ends of another coin become one fresh one.
+        whole = world.issue(1_000, "carol")
+        ends = [world.claim("carol", "shop", [(whole, lo, lo + 50)]) for lo in (0, 950)]
+        self.cut, self.fresh = whole.serial.hex(), world.settle(*ends).titles[0].serial.hex()
         self.card = world.public("alice").hex()
         self.lost = world.public("bob").hex()
         self.health = Health(

@@ -294,6 +294,10 @@ def test_what_the_pages_tell(desk: Desk) -> None:
             desk.later,
         ):
             assert text in coin
+        cut = client.get(f"/coins/{desk.cut}").text
+        assert cut.count('class="away"') >= 3 and f"/coins/{desk.fresh}" in cut  # legend, both ends
+        fresh = client.get(f"/coins/{desk.fresh}").text
+        assert "Made of other coins" in fresh and fresh.count(f"/coins/{desk.cut}") == 2
         title = client.get(f"/titles/{desk.title}").text
         assert "verified now" in title and "25.00" in title and desk.coin in title
         claim = client.get(f"/claims/{desk.later}").text

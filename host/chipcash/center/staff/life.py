@@ -3,7 +3,8 @@
 
 Time is counted in *moves*: what the center registered on this coin, in order. Moves that make one title, or
 redeem for one claim, happened at once and are one *step*. Before the first step all of [0, amount) is under
-the first title; each step takes intervals out of titles and puts them under a new one, or redeems them.
+the first title; each step takes intervals out of titles and puts them under a new one, redeems them, or makes
+them into another coin.
 """
 
 from __future__ import annotations
@@ -23,9 +24,9 @@ _LO = attrgetter("lo")
 
 @dataclass(frozen=True)
 class Move:
-    """[lo, hi) leaves a title. number: from 1; time: seconds since 1970; event: `settled`, `reclaimed` or
-    `redeemed`; claim: None where an expired title was renewed; new_title, to: None where it was redeemed.
-    Ids and keys in hex.
+    """[lo, hi) leaves a title. number: from 1; time: seconds since 1970; event: `settled`, `reclaimed`,
+    `redeemed` or `recoined`; claim: None where an expired title was renewed; new_title, to: None where it was
+    redeemed; new_serial: of the coin that it became, where it did. Ids and keys in hex.
     """
 
     number: int
@@ -38,22 +39,24 @@ class Move:
     claim: str | None
     new_title: str | None
     to: str | None
+    new_serial: str | None
 
 
 @dataclass(frozen=True)
 class Piece:
-    """[lo, hi) of the coin, as it is at one moment: under a title, or redeemed if that is None."""
+    """[lo, hi) of the coin, as it is at one moment: under a title, or if that is None redeemed or recoined."""
 
     lo: int
     hi: int
     title: str | None
     holder: str | None
+    recoined: bool = False
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One or several neighbouring pieces that are drawn as one. holder: None where it is redeemed, or where
-    the pieces have several; pieces: how many they are; title: of a single one."""
+    """One or several neighbouring pieces that are drawn as one. holder: None where it is redeemed or recoined,
+    or where the pieces have several; pieces: how many they are; title: of a single one."""
 
     lo: int
     hi: int
@@ -61,17 +64,19 @@ class Cell:
     holder: str | None
     title: str | None
     redeemed: bool
+    recoined: bool
 
     @property
     def mixed(self) -> bool:
-        """Whether its pieces have different holders."""
-        return self.holder is None and not self.redeemed
+        """Whether its pieces have different holders, or fates."""
+        return self.holder is None and not self.redeemed and not self.recoined
 
 
 class Life:
     """A coin's life. coin: what Inquiry.coin() answers. Raises LedgerError if that contradicts itself.
 
-    holders: keys in hex, in the order in which they first held some of the coin.
+    holders: keys in hex, in the order in which they first got some of the coin; made_of: what of other coins
+    it was made of, as that answer has it, nothing where it was issued.
     """
 
     def __init__(self, coin: dict[str, Any]) -> None:
@@ -79,10 +84,11 @@ class Life:
         self.amount: int = coin["amount_fen"]
         issued, *moves = coin["history"]
         self.issued: int = issued["time"]
+        self.made_of: list[dict[str, Any]] = issued.get("of", [])
         self.moves = [
             Move(
                 at, x["time"], x["event"], x["lo"], x["hi"], x["title_id"], x["from"],
-                x["claim_id"], x["new_title_id"], x["to"],
+                x["claim_id"], x["new_title_id"], x["to"], x.get("new_serial"),
             )
             for at, x in enumerate(moves, 1)
         ]  # fmt: skip
@@ -92,7 +98,8 @@ class Life:
         )
         self._first = Piece(0, self.amount, self._first_title(coin), issued["to"])
         self.now = _joined(
-            Piece(x["lo"], x["hi"], x["title_id"], x["owner"]) for x in coin["partition"]
+            Piece(x["lo"], x["hi"], x["title_id"], x["owner"], x["state"] == "recoined")
+            for x in coin["partition"]
         )
         if list(self.states([self.steps])) != [self.now]:
             raise broken(bytes.fromhex(self.serial), "its history does not lead to its slices")
@@ -151,7 +158,10 @@ class Life:
         old = pieces[at]
         if old.title != move.title or old.holder != move.payer or old.hi < move.hi:
             raise broken(bytes.fromhex(self.serial), f"its move {move.number} left no live slice")
-        new = [Piece(move.lo, move.hi, move.new_title, move.to)]
+        if move.new_serial is None:
+            new = [Piece(move.lo, move.hi, move.new_title, move.to)]
+        else:
+            new = [Piece(move.lo, move.hi, None, None, recoined=True)]
         if old.lo < move.lo:
             new.insert(0, Piece(old.lo, move.lo, old.title, old.holder))
         if move.hi < old.hi:
@@ -180,11 +190,11 @@ def _steps(moves: Sequence[Move]) -> list[int]:
 
 
 def _joined(pieces: Any) -> list[Piece]:
-    """Neighbours under one title, or both redeemed, as one piece."""
+    """Neighbours under one title, both redeemed or both recoined, as one piece."""
     found: list[Piece] = []
     for piece in pieces:
-        if found and found[-1].title == piece.title and found[-1].hi == piece.lo:
-            piece = Piece(found.pop().lo, piece.hi, piece.title, piece.holder)
+        if found and replace(found[-1], lo=piece.lo, hi=piece.hi) == piece:
+            piece = replace(piece, lo=found.pop().lo)
         found.append(piece)
     return found
 
@@ -192,12 +202,14 @@ def _joined(pieces: Any) -> list[Piece]:
 def _cell(pieces: Sequence[Piece]) -> Cell:
     titles = {piece.title for piece in pieces}
     holders = {piece.holder for piece in pieces}
-    redeemed = titles == {None}
+    gone = titles == {None}
+    recoined = {piece.recoined for piece in pieces}
     return Cell(
         pieces[0].lo,
         pieces[-1].hi,
         len(pieces),
         holders.pop() if len(holders) == 1 else None,
         titles.pop() if len(titles) == 1 else None,
-        redeemed,
+        gone and recoined == {False},
+        gone and recoined == {True},
     )
