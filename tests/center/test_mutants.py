@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Mutated deposits: errors, or what their payers signed; never money from nowhere, never somebody else's.
 
-A million of them take about a quarter of an hour on two cores (`make test-long`).
+A million of them take a quarter of an hour of one core (`make test-long`).
 """
 
 from __future__ import annotations

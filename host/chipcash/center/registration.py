@@ -213,7 +213,7 @@ class Center(Inquiry):
                 "SELECT certificate, risk FROM cards WHERE subject = ?", certificate.subject
             )
             if row is None:
-                risk = self._make_risk(certificate, 1)
+                risk = self.make_risk(certificate, 1)
                 self._log_certificate(certificate)
                 self.storage.execute(
                     "INSERT INTO cards (subject, certificate, sequence, risk) VALUES (?,?,1,?)",
@@ -265,7 +265,7 @@ class Center(Inquiry):
                 )
             self._need_unexpired(certificate)
             self._need_unlisted(key)
-            risk = self._make_risk(certificate, sequence + 1)
+            risk = self.make_risk(certificate, sequence + 1)
             self.storage.execute("DELETE FROM challenges WHERE nonce = ?", proof.nonce)
             self.storage.execute(
                 "UPDATE cards SET sequence = ?, risk = ? WHERE subject = ?",
@@ -514,7 +514,8 @@ class Center(Inquiry):
         )
         return receipt
 
-    def _make_risk(self, certificate: o.Certificate, sequence: int) -> o.RiskParameters:
+    def make_risk(self, certificate: o.Certificate, sequence: int) -> o.RiskParameters:
+        """Risk parameters of that sequence for a card, signed; nothing of them is registered."""
         limits = self.parameters.tiers[certificate.tier or 0]
         risk: o.RiskParameters = self._signed(
             o.RiskParameters(

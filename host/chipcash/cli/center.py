@@ -15,6 +15,7 @@ from chipcash.backup import back_up
 from chipcash.center.client import CenterClient
 from chipcash.center.limits import Limits
 from chipcash.center.publishing import LogWriter, compare
+from chipcash.center.recovery import recover as take_from_log
 from chipcash.center.service import Service
 from chipcash.center.storage import is_postgres
 from chipcash.center.storage import upgrade as bring_up_to_date
@@ -382,6 +383,31 @@ def backup(target: Path, directory: Path) -> Report:
     if not complete:
         lines.append("The ledger is in PostgreSQL: back that up now, after this (pg_dump).")
     return Report({"directory": str(target), "ledger": complete}, lines)
+
+
+@command.command("recover")
+@home_option
+def recover(directory: Path) -> Report:
+    """Bring the ledger of an older backup forward by a newer log; end the center first.
+
+    All of the log is audited before any of it counts, and the ledger is checked afterwards.
+    """
+    home = Home(directory)
+    # Who has the log is alone: no center serves meanwhile.
+    with (
+        closing(home.center()) as center,
+        closing(home.log()) as log,
+        progress("Replaying the log"),
+    ):
+        if home.log_reader().checkpoint()[0] != log.checkpoint():
+            log.publish([])
+        taken = take_from_log(center, home.log_reader())
+    return Report(
+        {"facts": taken},
+        [f"{taken} facts of the log were missing in the ledger, and are there now."]
+        if taken
+        else ["Nothing of the log was missing in the ledger."],
+    )
 
 
 @command.command("upgrade")
