@@ -68,8 +68,8 @@ class Publisher:
                 f"The ledger's fact {self.log.fact} is not what the log holds as its last entry. "
                 "Nothing was appended.",
                 hint="Ledger and log are of different networks, or one of them was restored from an older "
-                "backup than the other: restore the ledger to at least the state of the log, or bring it there: "
-                "chipcash center recover",
+                "backup than the other: restore the ledger to at least the state of the log, or bring it "
+                "there: chipcash center recover",
             )
         while batch := list(islice(found, _BATCH)):
             self.log.append(batch)
