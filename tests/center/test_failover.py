@@ -84,7 +84,7 @@ def the_standby_is_away(pair: Pair) -> None:
 def the_primary_dies(pair: Pair) -> None:
     """Both sides are counted: what payees have receipts for, and what the new primary's ledger holds."""
     world = pair.world
-    titles = [world.issue(10, "alice") for _ in range(150)]
+    titles = [world.issue(10, "alice") for _ in range(250)]
     deposits = [world.deposit(world.claim("alice", "shop", [(title, 0, 10)])) for title in titles]
     receipts: dict[int, bytes] = {}
     some = threading.Event()
@@ -131,9 +131,9 @@ def the_primary_dies(pair: Pair) -> None:
         assert receipt.encode() == receipts.get(at, kept.get(digest, receipt.encode()))
     world.center.check()
     assert world.center.accounts()["owners"] == {
-        world.public("shop").hex(): 1500,
+        world.public("shop").hex(): 2500,
         world.public("kiosk").hex(): 10,
     }
     with psycopg.connect(pair.standby.url("ledger")) as connection:
         row = connection.execute("SELECT count(*), count(DISTINCT claim) FROM spends").fetchone()
-    assert row == (151, 151)
+    assert row == (251, 251)

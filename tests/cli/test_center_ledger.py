@@ -102,3 +102,25 @@ def test_a_ledger_of_an_older_chipcash(cli: Cli) -> None:
     # The old ledger was another network's: who audits it finds that out.
     told = cli.json("center", "check", code=53)
     assert "not signed by the certification center" in told["message"]
+
+
+def test_what_serve_does_not_begin_with(cli: Cli) -> None:
+    """Certificates that are none; a ledger that is older than its log, until that has brought it forward."""
+    cli.run("center", "init", "network")
+    serve = ("center", "serve", "--port", "0")
+    assert "go with --tls-cert" in cli.run(*serve, "--client-ca", "network/log.pub", code=2).stderr
+    told = cli.json(*serve, "--tls-cert", "network/log.pub", code=29)
+    assert told["error"] == "TlsError" and "log.pub" in told["message"]
+    ledger = cli.folder / "network/ledger.db"
+    older = ledger.read_bytes()
+    with served(cli, "center", "serve") as center:
+        cli.run("bank", "reserve", "10")
+        cli.run("bank", "issue", "10", CHIPCASH_CENTER=center["url"])
+    for each in cli.folder.glob("network/ledger.db-*"):
+        each.unlink()
+    ledger.write_bytes(older)
+    told = cli.json(*serve, code=50)
+    assert told["error"] == "LogError" and "chipcash center recover" in str(told["hint"])
+    assert cli.json("center", "recover") == {"facts": 2}
+    assert cli.json("center", "recover") == {"facts": 0}
+    assert cli.json("center", "check")["live_fen"] == 1000

@@ -33,6 +33,7 @@ _MEANS = {
     413: "too large; nothing changed",
     429: "more than a client may ask at once; nothing changed",
     500: "the center failed; all of the request was carried out or nothing: repeat it",
+    503: "what it takes does not answer just now; nothing changed that a repetition would not bring",
 }
 
 

@@ -69,9 +69,10 @@ class _Taker:
         fact = fact_of(entry)
         if isinstance(fact, o.Coin):
             self._db.execute(
-                "INSERT INTO coins (serial, seq, amount, owner, bytes, epoch, time)"
-                " VALUES (?,?,?,?,?,0,?)",
+                "INSERT INTO coins (serial, seq, amount, owner, bytes, epoch, time, recoined)"
+                " VALUES (?,?,?,?,?,0,?,?)",
                 fact.serial, seq, fact.amount, fact.owner, fact.encode(), entry.time,
+                int(self._center.trust.signed_by_center(fact)),
             )  # fmt: skip
         elif isinstance(fact, o.Title):
             self._title(seq, fact, entry.time)
@@ -152,18 +153,22 @@ class _Taker:
             self._slice(serial, lo, move.lo, move.title_id)
         if move.hi < hi:
             self._slice(serial, move.hi, hi, move.title_id)
+        under = move.new_title_id
         before = None
-        if move.new_title_id is not None:  # its moves follow each other, and become one slice
+        if under is not None:
+            (of,) = self._db.row("SELECT serial FROM titles WHERE title_id = ?", under)
+            under = under if of == serial else None  # else it became another coin
+            # The moves of a title follow each other, and become one slice.
             before = self._db.one(
                 "SELECT lo FROM slices WHERE serial = ? AND hi = ? AND title_id = ?",
-                serial, move.lo, move.new_title_id,
+                serial, move.lo, under,
             )  # fmt: skip
         if before is not None:
             self._db.execute(
                 "UPDATE slices SET hi = ? WHERE serial = ? AND lo = ?", move.hi, serial, before[0]
             )
         else:
-            self._slice(serial, move.lo, move.hi, move.new_title_id)
+            self._slice(serial, move.lo, move.hi, under)
         claim = None if move.claim_id is None else self._seq_of(move.claim_id)
         self._db.execute(
             "INSERT INTO spends (serial, title_id, lo, hi, seq, claim, state, new_title, time)"

@@ -44,7 +44,7 @@ class Move:
 
 @dataclass(frozen=True)
 class Piece:
-    """[lo, hi) of the coin, as it is at one moment: under a title, or if that is None redeemed or recoined."""
+    """[lo, hi) of the coin, as it is at one moment: under a title, else redeemed or recoined."""
 
     lo: int
     hi: int
@@ -55,8 +55,8 @@ class Piece:
 
 @dataclass(frozen=True)
 class Cell:
-    """One or several neighbouring pieces that are drawn as one. holder: None where it is redeemed or recoined,
-    or where the pieces have several; pieces: how many they are; title: of a single one."""
+    """One or several neighbouring pieces that are drawn as one. holder: None where it is redeemed, recoined, or
+    where the pieces have several; pieces: how many they are; title: of a single one."""
 
     lo: int
     hi: int
