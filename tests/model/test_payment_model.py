@@ -23,7 +23,7 @@ CONFIGURATIONS = {
     "clone": f"{_CLONE} -DLAST=1",
     "clone, titles expire": f"{_CLONE} -DLAST=2 -DONE_TITLE",
 }
-_LONG = ("clone", "clone, titles expire")
+_LONG = ("three payments", "titles expire", "clone", "clone, titles expire")
 
 COVERED = [
     f"{_CLONE} -DLAST=0 -DCOVERAGE",

@@ -55,8 +55,8 @@ class Piece:
 
 @dataclass(frozen=True)
 class Cell:
-    """One or several neighbouring pieces that are drawn as one. holder: None where it is redeemed, recoined, or
-    where the pieces have several; pieces: how many they are; title: of a single one."""
+    """One or several neighbouring pieces that are drawn as one. holder: None where it is redeemed, recoined,
+    or where the pieces have several; pieces: how many they are; title: of a single one."""
 
     lo: int
     hi: int
