@@ -35,7 +35,7 @@ def free_ports(count: int) -> list[int]:
 
 
 class Nats:
-    """Servers that run; skips the test if none is installed. start(), kill() take one of them by number."""
+    """Servers that run; skips the test if none is installed. start() and kill() take the number of one."""
 
     def __init__(self, folder: Path, servers: int = 1) -> None:
         found = program()
@@ -67,23 +67,29 @@ class Nats:
 
     def start(self, number: int) -> None:
         """Start one, also after kill()."""
-        self._processes[number] = subprocess.Popen(
-            [self._program, "-c", str(self.folder / f"nats{number}.conf")],
-            stdout=subprocess.DEVNULL,
-            stderr=(self.folder / f"nats{number}.log").open("ab"),
-        )
+        log = self.folder / f"nats{number}.log"
+        with log.open("ab") as told:
+            self._processes[number] = subprocess.Popen(
+                [self._program, "-c", str(self.folder / f"nats{number}.conf")],
+                stdout=subprocess.DEVNULL,
+                stderr=told,
+            )
         deadline = time.monotonic() + _START_S
         while time.monotonic() < deadline:
             with suppress(OSError), socket.create_connection(("127.0.0.1", self._clients[number])):
                 return
             time.sleep(0.02)
-        raise AssertionError((self.folder / f"nats{number}.log").read_text())
+        raise AssertionError(log.read_text())
 
     def kill(self, number: int) -> None:
         """End one at once, as a crash does."""
         process = self._processes.pop(number)
         process.kill()
         process.wait()
+
+    def forget(self, number: int) -> None:
+        """Remove all that a killed one has kept."""
+        shutil.rmtree(self.folder / f"nats{number}")
 
     def close(self) -> None:
         """End all of them."""

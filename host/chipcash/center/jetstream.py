@@ -68,6 +68,7 @@ _MAX_STREAM_BYTES = 1 << 30
 """What waits for one partition; more is refused, and comes again."""
 _CALL_S = 5.0
 _ANSWER_S = 20.0
+"""How long a gateway waits for replies before it tells its client to repeat the request."""
 _PUBLISH_S = 2.0
 
 _Result = TypeVar("_Result")
@@ -276,11 +277,10 @@ class JetStream:
 
 
 class JetStreamQueue:
-    """A gateway's way to the partitions (chipcash.center.orders.Queue). answer: seconds to wait."""
+    """A gateway's way to the partitions (chipcash.center.orders.Queue)."""
 
-    def __init__(self, stream: JetStream, answer: float = _ANSWER_S) -> None:
+    def __init__(self, stream: JetStream) -> None:
         self._stream = stream
-        self._answer = answer
         self._waiting: dict[str, asyncio.Future[bytes]] = {}
         self._inbox = f"{stream.access.inbox}.{uuid.uuid4().hex}"
         stream.run(stream.client.subscribe(f"{self._inbox}.*", cb=self._replied))
@@ -293,7 +293,7 @@ class JetStreamQueue:
     def ask(self, orders: Sequence[tuple[int, Order]]) -> list[Reply]:
         """As Queue."""
         try:
-            return self._stream.run(self._ask_all(orders), self._answer + _CALL_S)
+            return self._stream.run(self._ask_all(orders), _ANSWER_S + _CALL_S)
         except (ValueError, KeyError):
             raise CenterUnreachable(
                 "A reply through the queue could not be understood; it was not used.",
@@ -301,7 +301,7 @@ class JetStreamQueue:
             ) from None
 
     async def _ask_all(self, orders: Sequence[tuple[int, Order]]) -> list[Reply]:
-        async with asyncio.timeout(self._answer):
+        async with asyncio.timeout(_ANSWER_S):
             return await asyncio.gather(*(self._ask(number, order) for number, order in orders))
 
     async def _ask(self, number: int, order: Order) -> Reply:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Self
 
-from chipcash.center.errors import CenterError
+from chipcash.center.errors import CenterError, CenterRefused
 from chipcash.center.registration import Center
 from chipcash.center.verification import Verifier
 from chipcash.trust import object_id
@@ -64,6 +64,12 @@ class Partition(Center):
             serial = super()._new_serial()
             if partition_of(serial, self.of) == self.number:
                 return serial
+
+    def register_coin(self, coin: o.Coin) -> o.Title:
+        """As Center. Refused also: partition (it is another one's, where it may be registered already)."""
+        if partition_of(coin.serial, self.of) != self.number:
+            raise CenterRefused("partition", "This coin is another partition's; nothing changed.")
+        return super().register_coin(coin)
 
     def receipt(self, digest: bytes) -> o.Receipt:
         """The center's word that a request without results, a void, was registered here."""

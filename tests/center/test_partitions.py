@@ -1,0 +1,398 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Partitions over real NATS and PostgreSQL: whatever is killed, moved or repeated, nothing acknowledged is
+lost and nothing is settled twice. Every test ends by counting both sides."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing, suppress
+
+import pytest
+
+from chipcash.center.bodies import join, split
+from chipcash.center.client import CenterClient
+from chipcash.center.cluster import ClusterGateway
+from chipcash.center.errors import CenterUnreachable
+from chipcash.center.jetstream import (
+    CONSUMER,
+    OPERATION,
+    REPLY_TO,
+    JetStream,
+    JetStreamQueue,
+    stream_name,
+    subject_of,
+)
+from chipcash.center.moving import STEPS, move
+from chipcash.center.orders import Order, Reply
+from chipcash.center.service import Service
+from chipcash.database import DatabaseError
+from chipcash.trust import object_id
+from chipcash_wire import objects as o
+from tests.builders import changed
+from tests.center import killed
+from tests.center.nats_server import free_ports
+from tests.center.premises import NODES, Load, OpenWorld, Premises, count, premises
+from tests.center.world import states
+
+
+@pytest.fixture(scope="module")
+def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Premises]:
+    with premises(tmp_path_factory.mktemp("premises")) as made:
+        yield made
+
+
+@pytest.fixture
+def gateway(here: Premises) -> Iterator[ClusterGateway]:
+    with closing(here.gateway()) as opened:
+        yield opened
+
+
+@pytest.fixture
+def place(here: Premises, gateway: ClusterGateway) -> OpenWorld:
+    return OpenWorld(here, gateway)
+
+
+LOADS: list[Load] = []
+"""Of all tests: empty ledgers would cost seconds for each, so they share some."""
+
+
+def new_load(place: OpenWorld, fen: int, *titles: o.Title) -> Load:
+    made = Load(place, titles or place.coins(fen), place.center.settle)
+    LOADS.append(made)
+    return made
+
+
+def kill_workers(here: Premises, place: OpenWorld, points: Sequence[str]) -> None:
+    with here.working():
+        titles = place.coins(40 * len(points))
+    gateway = place.center
+    assert isinstance(gateway, ClusterGateway)
+    with here.working("b"), new_load(place, 0, *titles) as load:
+        for point in points:
+            with here.process("worker", point, "a") as process:
+                assert process.was_killed(), point
+            assert load.running, f"{point}: it was killed too late to matter"
+        with here.working("a"):
+            load.wait(1000)
+            count(here, gateway, LOADS)
+
+
+def test_a_worker_is_killed(here: Premises, place: OpenWorld) -> None:
+    kill_workers(here, place, ("settling", "committed"))
+
+
+@pytest.mark.long
+def test_a_worker_is_killed_at_every_point(here: Premises, place: OpenWorld) -> None:
+    kill_workers(here, place, killed.WORKER)
+
+
+def kill_gateways(here: Premises, place: OpenWorld, points: Sequence[str]) -> None:
+    """Clients ask over HTTP, and go on asking whoever comes next at the same address."""
+    gateway = place.center
+    assert isinstance(gateway, ClusterGateway)
+    (port,) = free_ports(1)
+    with (
+        here.working(),
+        CenterClient(f"http://127.0.0.1:{port}", place.trust, timeout=10) as client,
+    ):
+        load = Load(place, place.coins(40 * len(points)), client.settle)
+        LOADS.append(load)
+        with load:
+            for point in points:
+                with here.process("gateway", point, str(port)) as process:
+                    assert process.was_killed(), point
+                assert load.running, f"{point}: it was killed too late to matter"
+            with Service(gateway, port=port):
+                load.wait(1000)
+        assert load.repeated >= len(points)
+        count(here, gateway, LOADS)
+
+
+def test_a_gateway_is_killed(here: Premises, place: OpenWorld) -> None:
+    kill_gateways(here, place, ("settled",))
+
+
+@pytest.mark.long
+def test_a_gateway_is_killed_at_every_point(here: Premises, place: OpenWorld) -> None:
+    kill_gateways(here, place, killed.GATEWAY)
+
+
+class Cut(BaseException):
+    """A move ends here."""
+
+
+def test_partitions_move_under_load_and_moves_are_cut(
+    here: Premises, place: OpenWorld, gateway: ClusterGateway
+) -> None:
+    """Each move is cut before each step, and then ordered again, or back."""
+    with here.working(), new_load(place, 120) as load:
+        for turn, point in enumerate((*STEPS, *STEPS)):
+            number = turn % 4
+            table, _ = gateway.stream.table()
+            old = table[number].place
+            (new,) = (node for node in NODES if node != old.node)
+
+            def step(name: str, point: str = point) -> None:
+                if name == point:
+                    raise Cut
+
+            with pytest.raises(Cut):
+                move(here.cluster, number, new, step)
+            time.sleep(0.05)  # what needs this partition waits now
+            goal = new if turn < len(STEPS) or point == "mark" else old.node
+            assert move(here.cluster, number, goal).node == goal
+            assert gateway.stream.table()[0][number].target is None
+            assert load.running, "it moved too late to matter"
+            load.wait(8)
+    with here.working():
+        count(here, gateway, LOADS)
+
+
+def test_who_missed_a_move_cannot_settle_where_the_partition_was(
+    here: Premises, place: OpenWorld, gateway: ClusterGateway
+) -> None:
+    with here.working():
+        titles = place.coins(10)
+    table, _ = gateway.stream.table()
+    old = table[0].place
+    late = here.home.partition(0, 4, here.cluster.storage(0, old))
+    waiting = here.home.partition(0, 4, here.cluster.storage(0, old))
+    claim = place.claim("alice", "shop", [(titles[0], 0, 10)])
+    failed: list[DatabaseError] = []
+
+    def settle() -> None:
+        try:
+            waiting.settle(place.deposit(claim), titles)
+        except DatabaseError as error:
+            failed.append(error)
+
+    # One waits for the ledger's lock when it is renamed, another comes later, a third opens it anew.
+    thread = threading.Thread(target=settle)
+    with late.storage.transaction():
+        thread.start()
+        mover = threading.Thread(target=move, args=(here.cluster, 0, NODES[old.node == NODES[0]]))
+        mover.start()
+        time.sleep(0.2)
+        assert late.storage.row("SELECT next FROM sequence")
+    thread.join()
+    mover.join()
+    if not failed:  # it was before the move in the queue for the lock, and its claim moved along
+        assert gateway.claim(object_id(claim))["outcomes"][0]["state"] == "settled"
+    with pytest.raises(DatabaseError):
+        late.settle(place.deposit(place.claim("alice", "kiosk", [(titles[0], 0, 10)])), titles)
+    with pytest.raises(DatabaseError, match="moved away"):
+        here.cluster.storage(0, old)
+    for each in (late, waiting):
+        each.close()
+    once = Load(place, titles, gateway.settle)
+    LOADS.append(once)
+    with here.working():
+        deposit = place.deposit(claim)
+        once.acknowledged.append((deposit, gateway.settle(deposit, titles).encode()))
+        count(here, gateway, LOADS)
+
+
+def test_orders_come_twice_late_and_in_any_order(
+    here: Premises, place: OpenWorld, gateway: ClusterGateway
+) -> None:
+    """All that gateways ever ordered comes again, while it is ordered and afterwards."""
+    sent: list[tuple[int, Order]] = []
+    queue = gateway._queue
+    ask = queue.ask
+
+    def recorded(orders: Sequence[tuple[int, Order]]) -> list[Reply]:
+        sent.extend(orders)
+        return ask(orders)
+
+    queue.ask = recorded  # type: ignore[method-assign]
+    with (
+        here.working(),
+        closing(JetStream(here.cluster.access("admin"))) as admin,
+        new_load(place, 60) as load,
+    ):
+        while load.running:
+            load.wait(5)
+            for number, order in random.sample(sent, min(20, len(sent))):
+                headers = {OPERATION: order.operation}
+                admin.run(admin.js.publish(subject_of(number), order.body, headers=headers))
+        for number, order in random.sample(sent, len(sent)):
+            headers = {OPERATION: order.operation}
+            admin.run(admin.js.publish(subject_of(number), order.body, headers=headers))
+        wait_until_idle(gateway)
+        count(here, gateway, LOADS)
+
+
+def wait_until_idle(gateway: ClusterGateway) -> None:
+    deadline = time.monotonic() + 30
+    while any(state.waiting or state.under_way for state in gateway.stream.states()):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_nats_and_postgresql_are_killed(
+    here: Premises, place: OpenWorld, gateway: ClusterGateway
+) -> None:
+    with here.working(), new_load(place, 80) as load:
+        load.wait(10)
+        here.nats.kill(0)
+        time.sleep(0.2)
+        here.nats.start(0)
+        load.wait(10)
+        here.nodes["a"].kill()
+        time.sleep(0.2)
+        here.nodes["a"].start()
+        load.wait(10)
+        assert load.running, "they were killed too late to matter"
+    with here.working():
+        count(here, gateway, LOADS)
+
+
+def test_the_queue_loses_everything(
+    here: Premises, place: OpenWorld, gateway: ClusterGateway
+) -> None:
+    """Streams hold requests that nobody was answered; where partitions are is found from their ledgers."""
+    before, _ = gateway.stream.table()
+    with here.working(), new_load(place, 50) as load:
+        load.wait(10)
+        here.nats.kill(0)
+        here.nats.forget(0)
+        here.nats.start(0)
+        assert here.cluster.set_up() == before
+        load.wait(10)
+    with here.working():
+        count(here, gateway, LOADS)
+
+
+# ---- who may do what --------------------------------------------------------------------------------
+
+
+def denied(stream: JetStream, subject: str, data: bytes = b"") -> bool:
+    """Whether NATS refuses a request on this subject to this user."""
+    with pytest.raises(CenterUnreachable):
+        stream.run(stream.client.request(subject, data, timeout=0.5))
+    return True
+
+
+def test_a_stolen_workers_password_makes_no_money(
+    here: Premises, place: OpenWorld, gateway: ClusterGateway
+) -> None:
+    """Its thief can keep orders from being carried out, and read them. Nothing else."""
+    with here.working():
+        titles = place.coins(10)
+        before = gateway.accounts()
+    stolen = JetStream(here.cluster.access("worker"))
+    order = place.deposit(place.claim("alice", "mallory", [(titles[0], 0, 10)])).encode()
+    waiting = [state.waiting for state in gateway.stream.states()]
+    with closing(stolen):
+        # It can order nothing, and change neither streams, consumers nor where partitions are.
+        assert denied(stolen, subject_of(0), order)
+        assert denied(stolen, "$KV.chipcash.partitions", b"[]")
+        for what in ("UPDATE", "DELETE", "PURGE", "MSG.DELETE", "MSG.GET", "CREATE"):
+            assert denied(stolen, f"$JS.API.STREAM.{what}.settle-0000", b"{}")
+        assert denied(stolen, "$JS.API.CONSUMER.DURABLE.CREATE.settle-0000.mine", b"{}")
+        assert denied(stolen, "$JS.API.CONSUMER.DELETE.settle-0000.settlement")
+        assert [state.waiting for state in gateway.stream.states()] == waiting
+        # It hears no replies to gateways.
+        heard: list[bytes] = []
+
+        async def listen() -> None:
+            async def hear(message: object) -> None:
+                heard.append(b"")
+
+            await stolen.client.subscribe("_INBOX.gateway.>", cb=hear)
+
+        stolen.run(listen())
+        # It takes an order, and replies what it likes: nothing is believed that the center did not sign.
+        thief = threading.Thread(target=lie, args=(stolen, place))
+        thief.start()
+        deposit = place.deposit(place.claim("alice", "shop", [(titles[0], 0, 10)]))
+        with pytest.raises(CenterUnreachable, match="cannot be trusted"):
+            gateway.settle(deposit, titles)
+        thief.join()
+        assert heard == []
+    # The order that it took off is repeated, and carried out.
+    assert gateway.accounts() == before
+    once = Load(place, titles, gateway.settle)
+    LOADS.append(once)
+    with here.working():
+        once.acknowledged.append((deposit, gateway.settle(deposit, titles).encode()))
+        count(here, gateway, LOADS)
+
+
+def lie(stolen: JetStream, place: OpenWorld) -> None:
+    """Take one order of any partition, acknowledge it, and reply with a receipt that mallory signed."""
+
+    async def take() -> None:
+        subscriptions = [
+            await stolen.js.pull_subscribe_bind(CONSUMER, stream_name(number))
+            for number in range(4)
+        ]
+        while True:
+            for subscription in subscriptions:
+                with suppress(TimeoutError):
+                    (message,) = await subscription.fetch(1, timeout=0.1)
+                    order = o.Deposit.decode(split(message.data)[0])
+                    receipt = o.Receipt(
+                        header=place.header,
+                        signer=place.key("center").key_id,
+                        digest=object_id(order),
+                        time=place.now,
+                        results=(),
+                        titles=(),
+                    )
+                    forged = receipt.signed(place.key("mallory").sign(receipt.message()))
+                    await message.ack()
+                    reply_to = message.headers[REPLY_TO]
+                    await stolen.client.publish(reply_to, Reply(forged.encode()).encode())
+                    await stolen.client.flush()
+                    return
+
+    stolen.run(take(), 20)
+
+
+def test_a_stolen_gateways_password_makes_no_money(
+    here: Premises, place: OpenWorld, gateway: ClusterGateway
+) -> None:
+    """Whatever it orders, workers look at signatures and titles themselves."""
+    with here.working(), closing(JetStream(here.cluster.access("gateway"))) as stolen:
+        titles = place.coins(10)
+        before = gateway.accounts()
+        queue = JetStreamQueue(stolen)
+        real, foreign = titles[0], titles[1]
+        made_up = changed(real, owner=place.public("mallory"))
+        not_signed = changed(foreign, owner=place.public("mallory"))
+        forged = [
+            # signed by somebody else; a title that never was; somebody else's money beside one's own
+            place.claim("mallory", "mallory", [(real, 0, 10)]),
+            place.claim("mallory", "mallory", [(made_up, 0, 10)]),
+            place.claim("mallory", "mallory", [(made_up, 0, 10), (not_signed, 0, 10)]),
+            place.claim("mallory", "mallory", [(real, 0, 10), (not_signed, 0, 10)]),
+        ]
+        for claim in forged:
+            body = join((place.deposit(claim), real, foreign, made_up, not_signed))
+            for reply in queue.ask([(number, Order("deposit", body)) for number in range(4)]):
+                assert set(states(o.Receipt.decode(reply.body))[0]) == {"invalid"}
+        coin = changed(place.coin(10**9, "mallory"), amount=10**10)
+        for number in range(4):
+            for order in (
+                Order("coin", coin.encode()),
+                Order("void", b""),
+                Order("mint", b""),
+                Order("deposit", b"\xff"),
+            ):
+                (reply,) = queue.ask([(number, order)])
+                assert reply.refused is not None
+        # The right claim in the wrong partition, and a coin too, where it would be issued for a second time.
+        good = place.deposit(place.claim("alice", "shop", [(real, 0, 10)]))
+        (reply,) = queue.ask([(1, Order("deposit", join((good, real))))])
+        assert states(o.Receipt.decode(reply.body)) == [["invalid"]]
+        again = place.coin(10, "alice", real.serial)
+        (reply,) = queue.ask([(1, Order("coin", again.encode()))])
+        assert reply.refused is not None
+        for subject in ("$KV.chipcash.partitions", "$JS.API.STREAM.PURGE.settle-0000"):
+            assert denied(stolen, subject)
+        assert gateway.accounts() == before
+        count(here, gateway, LOADS)
