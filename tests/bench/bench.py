@@ -27,6 +27,9 @@ Times are medians. What is compared takes turns within the run.
 | center.payment.SUITE.verify, .ledger, .rest | medians of what that goes to |
 | center.NAME.SUITE.postgres.… | both in PostgreSQL, if its server is installed |
 | center.growth.N | a claim verified and settled in PostgreSQL, in a ledger of N titles |
+| partitions.cpu.N | processor time of all of a center's processes for one claim, by N partitions on two PostgreSQL nodes |
+| partitions.cpu.N.PART | what of it gateway, workers, NATS and PostgreSQL take; not measured by --quick |
+| partitions.settled.N | claims verified and settled durably by it, over HTTP, by deposits of 200 |
 | log.append.N | one entry appended to a log of N; its files are in memory: a disk takes the same for all N |
 | log.proof.N | one proof of inclusion and one of consistency, from tiles read anew, in a log of N |
 | log.durable, log.appended | one entry appended durably; entries appended durably in batches |
@@ -68,7 +71,7 @@ from chipcash_wire import objects as o
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from firmware import build
-from tests.bench import settling
+from tests.bench import partitions, settling
 from tests.builders import SUITES, Network
 from tests.cards import PIN, fill_card, make_card
 from tests.center import pg_server
@@ -122,6 +125,7 @@ class Effort:
     payments: int
     ledger_sizes: tuple[int, ...]
     growths: int
+    partition_turns: int
 
 
 FULL = Effort(
@@ -136,6 +140,7 @@ FULL = Effort(
     payments=1000,
     ledger_sizes=(100_000, 1_000_000, 10_000_000),
     growths=15,
+    partition_turns=3,
 )
 QUICK = Effort(
     taps=3,
@@ -149,6 +154,7 @@ QUICK = Effort(
     payments=20,
     ledger_sizes=(100, 1000),
     growths=1,
+    partition_turns=0,
 )
 
 
@@ -607,6 +613,17 @@ def measure_center(report: Report, effort: Effort, folder: Path) -> None:
                 report.add(f"center.growth.{size}", us, "µs", **compared, ratio_at_most=most)
 
 
+def measure_partitions(report: Report, effort: Effort, folder: Path) -> None:
+    """What a claim costs a center of several ledgers, which takes a dozen processes."""
+    if not effort.partition_turns:
+        return
+    reason = partitions.missing()
+    if reason is not None:
+        report.notes.append(f"No partitions were measured. {reason}")
+        return
+    partitions.measure(report, effort.partition_turns, folder)
+
+
 # The log ------------------------------------------------------------------------------------------
 
 
@@ -711,6 +728,7 @@ def main(arguments: list[str] | None = None) -> int:
         measure_boards(report)
         measure_card(report, effort, folder)
         measure_center(report, effort, folder)
+        measure_partitions(report, effort, folder)
         measure_log(report, effort, folder)
     options.output.write_text(json.dumps(report.rows, indent=1, ensure_ascii=False) + "\n")
     if options.json:

@@ -6,13 +6,14 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 from rich.console import Console
 
 from chipcash_sim import pcscd, places, runtime
-from tests.bench import bench, settling
+from tests.bench import bench, partitions, settling
 
 _PATHS = ("tap.sim.inprocess", "tap.sim.micropython", "tap.pcsc.micropython")
 _AIR = ("air.bytes", "air.commands", "air.apdus")
@@ -140,3 +141,21 @@ def test_without_pcscd_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     report = bench.Report()
     assert bench.private_session(report) is None
     assert report.notes == ["Nothing was measured over pcsc:. pcscd is not installed."]
+
+
+@pytest.mark.long
+def test_partitions_cost_no_more_the_more_there_are(tmp_path: Path) -> None:
+    reason = partitions.missing()
+    if reason is not None:
+        pytest.skip(reason)
+    report = bench.Report()
+    partitions.measure(report, 3, tmp_path)
+    rows = {row["name"]: row for row in report.rows}
+    names = [f"partitions.cpu.{n}" for n in partitions.PARTITIONS]
+    assert set(rows) == {
+        *names,
+        *(f"{name}.{part}" for name in names for part in partitions.PARTS),
+        *(f"partitions.settled.{n}" for n in partitions.PARTITIONS),
+    }
+    for name in names[1:]:
+        assert rows[name]["target"] == {"ratio": 1.2} and rows[name]["met"], rows[name]

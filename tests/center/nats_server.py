@@ -51,6 +51,10 @@ class Nats:
     def urls(self) -> tuple[str, ...]:
         return tuple(f"nats://127.0.0.1:{port}" for port in self._clients)
 
+    @property
+    def pids(self) -> list[int]:
+        return [process.pid for process in self._processes.values()]
+
     def begin(self, users: Path) -> None:
         """Start all of them. users: the file with the users' permissions."""
         routes = ", ".join(f"nats://127.0.0.1:{port}" for port in self._routes)

@@ -84,6 +84,11 @@ class Server:
                     raise
                 time.sleep(0.02)
 
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
     def kill(self) -> None:
         """End all its processes at once, as a crash does. May be repeated."""
         assert self._process is not None

@@ -17,7 +17,7 @@ import click
 from chipcash.center.errors import CenterError
 from chipcash.center.partitions import PARTITIONS_FILE, Place
 from chipcash.center.storage import is_postgres
-from chipcash.cli.base import Group, Report, home_option, progress, show, table
+from chipcash.cli.base import Command, Group, Report, home_option, progress, show, table
 from chipcash.home import Home
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ def init_options(function: Callable[..., Report]) -> Callable[..., Report]:
     return wrapped
 
 
-@click.command("work")
+@click.command("work", cls=Command)
 @home_option
 @click.option(
     "--node",

@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a claim costs a center of several ledgers: processor time of all processes, for 1, 2 and 4 partitions on
+two PostgreSQL nodes. Part of bench.py."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from chipcash.center.bodies import join
+from chipcash.center.client import CenterClient
+from chipcash_wire import objects as o
+from tests.center import nats_server, pg_server
+from tests.center.premises import NODES, OpenWorld, Premises
+from tests.center.world import states
+
+PARTITIONS = (1, 2, 4)
+PARTS = ("gateway", "workers", "nats", "postgresql")
+
+_CLIENTS = 16
+_CLAIMS = 200
+"""In one deposit: the most, as a till that was offline for long brings them."""
+_MOST = 1.2
+
+
+def missing() -> str | None:
+    """Why it cannot be measured here."""
+    if pg_server.programs() is None:
+        return "PostgreSQL's server is not installed."
+    if nats_server.program() is None:
+        return "NATS's server is not installed."
+    return None
+
+
+@dataclass
+class _Center:
+    """One that runs; spent: µs a claim in each turn, by part; rates: claims/s."""
+
+    premises: Premises
+    place: OpenWorld
+    url: str
+    processes: dict[str, list[int]]
+    titles: list[o.Title] = field(default_factory=list)
+    next: int = 0
+    spent: dict[str, list[float]] = field(default_factory=dict)
+    rates: list[float] = field(default_factory=list)
+
+    def turn(self, deposits: int) -> None:
+        """Settle so many deposits, each over all partitions."""
+        made = []
+        for _ in range(deposits):
+            claims = []
+            for _ in range(_CLAIMS):
+                at, title = divmod(self.next, len(self.titles))
+                claims.append(
+                    self.place.claim("alice", "shop", [(self.titles[title], 2 * at, 2 * at + 1)])
+                )
+                self.next += 1
+            made.append((self.place.deposit(*claims), self.titles))
+        with (
+            CenterClient(self.url, self.place.trust, timeout=60) as client,
+            ThreadPoolExecutor(_CLIENTS) as pool,
+        ):
+            http: Any = client._http
+            bodies = [join((deposit, *titles)) for deposit, titles in made]
+            before, start = self._used(), time.perf_counter()
+            answers = list(pool.map(lambda body: http.post("/v1/deposits", content=body), bodies))
+            took, after = time.perf_counter() - start, self._used()
+        for answer in answers:
+            receipt = o.Receipt.decode(answer.content)
+            assert {state for found in states(receipt) for state in found} == {"settled"}
+        claims_made = deposits * _CLAIMS
+        self.rates.append(claims_made / took)
+        for part in PARTS:
+            spent = (after[part] - before[part]) / claims_made * 1e6
+            self.spent.setdefault(part, []).append(spent)
+
+    def _used(self) -> dict[str, float]:
+        return {part: sum(map(_cpu, self.processes[part])) for part in PARTS}
+
+
+def _cpu(pid: int) -> float:
+    """Seconds of processor time of a process and all its children, also those that ended."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    ticks = sum(int(value) for value in fields[11:15])
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return ticks / os.sysconf("SC_CLK_TCK") + sum(map(_cpu, map(int, children)))
+
+
+@contextmanager
+def _started(*words: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    """A chipcash command that runs: its pid, and what it said."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "chipcash", *words, "--json"], stdout=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            assert process.stdout is not None
+            said = process.stdout.readline()
+            yield process.pid, json.loads(said)
+        finally:
+            process.terminate()
+
+
+def measure(report: Any, turns: int, folder: Path, deposits: int = 32) -> None:
+    """Add the rows. turns: of each center, in turn; deposits: in each."""
+    with ExitStack() as stack:
+        nodes = {}
+        for name in NODES:
+            nodes[name] = pg_server.Server(durable=True)
+            stack.callback(nodes[name].close)
+        centers = {n: _center(stack, folder / f"partitions{n}", nodes, n) for n in PARTITIONS}
+        for turn in range(turns + 1):
+            for center in centers.values():
+                center.turn(deposits)
+                if turn == 0:  # connections, statistics, caches
+                    center.spent.clear()
+                    center.rates.clear()
+        for n, center in centers.items():
+            name = f"partitions.cpu.{n}"
+            total = median(map(sum, zip(*center.spent.values(), strict=True)))
+            report.add(
+                name,
+                total,
+                "µs/claim",
+                ratio_to="" if n == 1 else "partitions.cpu.1",
+                ratio_at_most=None if n == 1 else _MOST,
+            )
+            for part in PARTS:
+                report.add(f"{name}.{part}", median(center.spent[part]), "µs/claim", ratio_to=name)
+            report.add(f"partitions.settled.{n}", median(center.rates), "claims/s")
+
+
+def _center(
+    stack: ExitStack, folder: Path, nodes: dict[str, pg_server.Server], partitions: int
+) -> _Center:
+    folder.mkdir()
+    premises = Premises(folder, nodes, partitions)
+    stack.callback(premises.close)
+    home = str(premises.home.directory)
+    workers = [
+        stack.enter_context(_started("center", "work", "--home", home, "--node", node))[0]
+        for node in NODES
+    ]
+    pid, said = stack.enter_context(_started("center", "serve", "--home", home, "--port", "0"))
+    processes = {
+        "gateway": [pid],
+        "workers": workers,
+        "nats": premises.nats.pids,
+        "postgresql": [server.pid for server in nodes.values()],
+    }
+    with closing(premises.gateway()) as gateway:
+        place = OpenWorld(premises, gateway)
+        each = 1_000_000 // partitions
+        titles = [title for _ in range(4 // partitions) for title in place.coins(each, partitions)]
+    return _Center(premises, place, said["url"], processes, titles)
