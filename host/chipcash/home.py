@@ -24,6 +24,7 @@ from chipcash.database import DatabaseError
 from chipcash.log.errors import LogError
 from chipcash.log.note import SIGNATURE, Key, SigningKey
 from chipcash.log.reader import Folder, LogReader
+from chipcash.log.scope import HOME, WHOLE, Scope
 from chipcash.log.store import Log
 from chipcash.trust import FILE_NAME, Trust
 from chipcash_wire import objects as o
@@ -32,6 +33,16 @@ if TYPE_CHECKING:
     from chipcash.center.cluster import Cluster  # needs what only a center of several ledgers has
 
 __all__ = ["Home", "init"]
+
+
+@dataclass(frozen=True)
+class _LogFiles:
+    """Folders of a log, its private key, and its key string."""
+
+    public: Path
+    entries: Path
+    key: Path
+    key_string: Path
 
 
 @dataclass(frozen=True)
@@ -116,40 +127,61 @@ class Home:
         """The folder of the center's log that everybody may read."""
         return self.directory / "log" / "public"
 
-    def log(self) -> Log:
-        """The center's log, to be written. Raises LogError if it is gone, or another process writes it."""
-        return Log(self.log_public, self._log_entries, SigningKey.load(self._log_key, SIGNATURE))
+    def log(self, partition: int | None = None) -> Log:
+        """The center's log, or a partition's, to be written.
 
-    def log_reader(self) -> LogReader:
-        """The center's log, to be read."""
-        key = Key.parse(self.log_key_file.read_text("utf-8"), SIGNATURE)
-        return LogReader(key, Folder(self.log_public), Folder(self._log_entries))
+        Raises LogError if it is gone, or another process writes it.
+        """
+        there = self._log_files(partition)
+        return Log(there.public, there.entries, SigningKey.load(there.key, SIGNATURE))
 
-    def begin_log(self) -> None:
-        """Make key and log of a center that has none, or what a crash left out. Raises LogError."""
-        if self.log_key_file.is_file():
+    def log_reader(self, partition: int | None = None) -> LogReader:
+        """The center's log, or a partition's, to be read."""
+        there = self._log_files(partition)
+        key = Key.parse(there.key_string.read_text("utf-8"), SIGNATURE)
+        return LogReader(key, Folder(there.public), Folder(there.entries))
+
+    def begin_logs(self, partitions: int | None = None) -> None:
+        """Make keys and logs of a center that has none, or what a crash left out. Raises LogError.
+
+        partitions: how many it has, if it has any: each has a log beside that of the home ledger.
+        """
+        self._begin_log(None, WHOLE if partitions is None else HOME)
+        for number in range(partitions or 0):
+            self._begin_log(number, Scope(cards=False, number=number, of=partitions or 1))
+
+    def _begin_log(self, partition: int | None, scope: Scope) -> None:
+        there = self._log_files(partition)
+        if there.key_string.is_file():
             return
-        if self._log_key.is_file():
-            key = SigningKey.load(self._log_key, SIGNATURE)
+        if there.key.is_file():
+            key = SigningKey.load(there.key, SIGNATURE)
         else:
             trust = self.trust()
             # No two networks have the same name, whatever they call themselves.
             key_id = crypto.key_id(trust.suite, trust.certification_key).hex()
-            key = SigningKey.generate(f"chipcash/{trust.network.hex()}/{key_id}", SIGNATURE)
-            key.save(self._log_key)
+            name = f"chipcash/{trust.network.hex()}/{key_id}{scope.suffix}"
+            key = SigningKey.generate(name, SIGNATURE)
+            key.save(there.key)
         try:
-            Log.create(self.log_public, self._log_entries, key).close()
+            Log.create(there.public, there.entries, key).close()
         except LogError:
-            self.log().close()  # there is one: it is whole, or this says why not
-        files.replace(self.log_key_file, f"{key.key}\n".encode(), 0o644)
+            self.log(partition).close()  # there is one: it is whole, or this says why not
+        files.replace(there.key_string, f"{key.key}\n".encode(), 0o644)
 
-    @property
-    def _log_key(self) -> Path:
-        return self.directory / "log.key"
-
-    @property
-    def _log_entries(self) -> Path:
-        return self.directory / "log" / "entries"
+    def _log_files(self, partition: int | None) -> _LogFiles:
+        """Where the log of a partition is, or the one that a center has without any."""
+        log = self.directory / "log"
+        if partition is None:
+            key = self.directory / "log.key"
+            return _LogFiles(self.log_public, log / "entries", key, self.log_key_file)
+        name = f"p{partition:04}"
+        return _LogFiles(
+            self.log_public / name,
+            log / "entries" / name,
+            self.directory / f"log-{name}.key",
+            self.directory / f"log-{name}.pub",
+        )
 
     def issuing(self) -> IssuingLibrary:
         """The issuing library over issuing.db. Raises DatabaseError if it is gone."""
@@ -181,13 +213,15 @@ def init(
     network: bytes,
     clock: Clock = system_clock,
     ledger: str | None = None,
+    partitions: int | None = None,
 ) -> Home:
     """Create a network: keys of certification center, issuing library, registration center and one bank,
     their certificates, the network file and empty books of all of them.
 
     network: 4 bytes, beginning with "T" for test networks; ledger: where the center keeps its ledger, see
-    open_storage(), ledger.db if None. Raises CryptoError if a key exists already, WireError if the network id
-    has not 4 bytes, DatabaseError if the ledger cannot be used, CenterError if it is in use.
+    open_storage(), ledger.db if None; partitions: how many ledgers coins are to be in, if not in this one.
+    Raises CryptoError if a key exists already, WireError if the network id has not 4 bytes, DatabaseError if
+    the ledger cannot be used, CenterError if it is in use.
     """
     home = Home(Path(directory))
     found = crypto.suite(suite)
@@ -227,5 +261,5 @@ def init(
     center.close()
     # Written last: a directory with a network file is complete, but for the log, which is told by its own.
     trust.save(home.network_file)
-    home.begin_log()
+    home.begin_logs(partitions)
     return home

@@ -27,7 +27,7 @@ Times are medians. What is compared takes turns within the run.
 | center.payment.SUITE.verify, .ledger, .rest | medians of what that goes to |
 | center.NAME.SUITE.postgres.… | both in PostgreSQL, if its server is installed |
 | center.growth.N | a claim verified and settled in PostgreSQL, in a ledger of N titles |
-| partitions.cpu.N | processor time of all of a center's processes for one claim, by N partitions on two PostgreSQL nodes |
+| partitions.cpu.N | processor time of all processes of a center of N partitions, for one claim |
 | partitions.cpu.N.PART | what of it gateway, workers, NATS and PostgreSQL take; not measured by --quick |
 | partitions.settled.N | claims verified and settled durably by it, over HTTP, by deposits of 200 |
 | log.append.N | one entry appended to a log of N; its files are in memory: a disk takes the same for all N |

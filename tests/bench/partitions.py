@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a claim costs a center of several ledgers: processor time of all processes, for 1, 2 and 4 partitions on
-two PostgreSQL nodes. Part of bench.py."""
+"""What a claim costs a center of several ledgers: processor time of all its processes, for 1, 2 and 4
+partitions on two PostgreSQL nodes. Part of bench.py."""
 
 from __future__ import annotations
 

@@ -23,11 +23,11 @@ from chipcash import home
 from chipcash.center import jetstream
 from chipcash.center.cluster import Cluster, ClusterGateway
 from chipcash.center.errors import CenterUnreachable
-from chipcash.center.partitions import partition_of
 from chipcash.center.registration import Center
 from chipcash.center.worker import Worker
 from chipcash.crypto import PrivateKey
 from chipcash.database import DatabaseError
+from chipcash.log.scope import partition_of
 from chipcash.trust import object_id
 from chipcash_wire import objects as o
 from tests.center import world
@@ -47,7 +47,7 @@ class Premises:
     ) -> None:
         self.folder = folder
         self.nodes = nodes
-        self.home = home.init(folder / "net", "p256", world.NETWORK)
+        self.home = home.init(folder / "net", "p256", world.NETWORK, partitions=partitions)
         self.nats = Nats(folder, servers)
         urls = {name: server.database(folder.name) for name, server in nodes.items()}
         self.cluster = Cluster(folder / "net", partitions, self.nats.urls, min(servers, 3), urls)

@@ -11,6 +11,7 @@ All are for their owner only (0600).
 from __future__ import annotations
 
 import json
+import logging
 import re
 import secrets
 import threading
@@ -27,13 +28,18 @@ from chipcash.center.gateway import Gateway
 from chipcash.center.inquiry import Inquiry
 from chipcash.center.jetstream import BUCKET, CONSUMER, Access, JetStream, JetStreamQueue
 from chipcash.center.partitions import MAX_PARTITIONS, PARTITIONS_FILE, Assignment, Place, Table
+from chipcash.errors import ChipcashError
 
 __all__ = ["USERS", "Cluster", "ClusterGateway"]
+
+_log = logging.getLogger(__name__)
 
 USERS = ("gateway", "worker", "admin")
 
 _LOOK_S = 0.25
 """For how long where partitions are is taken to stay so."""
+
+_LIST_S = 1.0
 
 _READ_TABLE = (f"$JS.API.STREAM.INFO.KV_{BUCKET}", f"$JS.API.DIRECT.GET.KV_{BUCKET}.>")
 _MAY_PUBLISH = {
@@ -168,6 +174,17 @@ class Cluster:
         finally:
             stream.close()
 
+    def upgrade(self) -> None:
+        """Bring the ledgers of an older version to this program's; nobody may use them meanwhile."""
+        stream = JetStream(self.access("admin"))
+        try:
+            table, _ = stream.table()
+        finally:
+            stream.close()
+        for number, assignment in enumerate(table.assignments):
+            place = assignment.place
+            postgres.upgrade(self.node(place.node), place.schema(number))
+
     def _found(self) -> dict[int, Assignment]:
         """Where ledgers are by what the nodes hold: of each the newest generation, since nobody wrote to any
         other after that was copied. One that was to move and was not copied is on its way to where it was."""
@@ -239,9 +256,26 @@ class ClusterGateway(Gateway):
         except BaseException:
             self.stream.close()
             raise
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._list_all, name="blacklist", daemon=True)
+        self._thread.start()
+
+    def _list_all(self) -> None:
+        """List, for ever, keys whose accusation a crash kept from the blacklist."""
+        told = ""
+        while not self._ended.wait(_LIST_S):
+            try:
+                self.list_accused()
+                told = ""
+            except ChipcashError as error:
+                if str(error) != told:
+                    told = str(error)
+                    _log.warning("Evidence in the partitions could not be read: %s", error)
 
     def close(self) -> None:
         """Close the home ledger and all connections."""
+        self._ended.set()
+        self._thread.join()
         super().close()
         self._readers.close()
         self.stream.close()

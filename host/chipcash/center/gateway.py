@@ -15,11 +15,13 @@ from typing import Any, TypeVar
 
 from chipcash.center.bodies import join
 from chipcash.center.errors import CenterRefused, CenterReplyInvalid
+from chipcash.center.facts import LedgerFacts
 from chipcash.center.inquiry import Inquiry, unknown
 from chipcash.center.orders import Order, Queue, Reply
-from chipcash.center.partitions import partition_of
 from chipcash.center.registration import Center
 from chipcash.evidence import verify_evidence
+from chipcash.log.publisher import Facts
+from chipcash.log.scope import partition_of
 from chipcash.trust import object_id
 from chipcash_wire import objects as o
 from chipcash_wire.tlv import WireError
@@ -34,6 +36,19 @@ _READERS = 16
 
 Ledgers = Callable[[int], Inquiry]
 """The ledger of a partition, to be read."""
+
+
+@dataclass(frozen=True)
+class _PartitionFacts:
+    """The facts of a partition that may move (chipcash.log.publisher.Facts)."""
+
+    gateway: Gateway
+    number: int
+
+    def facts(self, after: int) -> Iterable[tuple[int, bytes]]:
+        """As Facts."""
+        storage = self.gateway.ledger(self.number).storage
+        return LedgerFacts(storage, self.gateway.trust.header).facts(after)
 
 
 @dataclass
@@ -201,6 +216,10 @@ class Gateway(Center):
             )  # fmt: skip
             self._accuse(facts.payer, digest, self._fact)
 
+    def partition_facts(self, number: int) -> Facts:
+        """What a partition's log is written from, wherever the partition is just then."""
+        return _PartitionFacts(self, number)
+
     # ---- questions ----------------------------------------------------------------------------------
 
     def titles(self, owner: bytes) -> tuple[o.Title, ...]:
@@ -262,6 +281,10 @@ class Gateway(Center):
     def check(self) -> None:
         """As Inquiry, of every partition; also that each coin is in its own. Raises LedgerError."""
         self._gather(lambda ledger: ledger.check())
+
+    def ledger(self, number: int) -> Inquiry:
+        """The ledger of a partition, to be read."""
+        return self._ledgers(number)
 
     # ---- how ----------------------------------------------------------------------------------------
 

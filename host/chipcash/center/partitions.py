@@ -7,7 +7,6 @@ audit are its own. What belongs to no coin (cards, blacklist) is in the home led
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -16,6 +15,7 @@ from typing import Any, Self
 from chipcash.center.errors import CenterError, CenterRefused
 from chipcash.center.registration import Center
 from chipcash.center.verification import Verifier
+from chipcash.log.scope import partition_of
 from chipcash.trust import object_id
 from chipcash_wire import objects as o
 
@@ -26,22 +26,12 @@ __all__ = [
     "Partition",
     "Place",
     "Table",
-    "partition_of",
 ]
 
 MAX_PARTITIONS = 1024
 
 PARTITIONS_FILE = "partitions.json"
 """In a home directory: the settings of a center of several ledgers, see chipcash.center.cluster."""
-
-
-def partition_of(serial: bytes, partitions: int) -> int:
-    """Which of so many partitions, a power of two, a coin is in: the first bits of the hash of its serial.
-
-    Where they are doubled, what was in p is in 2p or 2p + 1.
-    """
-    first = int.from_bytes(hashlib.sha256(serial).digest()[:4])
-    return first * partitions >> 32
 
 
 class Partition(Center):

@@ -265,8 +265,10 @@ def _within(url: str, schema: str) -> str:
     return f"{url}{'&' if '?' in url else '?'}options=-csearch_path%3D{schema}"
 
 
-def upgrade(url: str) -> None:
-    """Bring the ledger at a URL to this program's version. Raises DatabaseError."""
+def upgrade(url: str, schema: str | None = None) -> None:
+    """Bring the ledger at a URL, in a schema of its own, to this program's version. Raises DatabaseError."""
+    if schema is not None:
+        url = _within(url, schema)
     with _told(_shown(url)), psycopg.connect(url, connect_timeout=_CONNECT_S) as connection:
         connection.execute(f"SELECT pg_advisory_lock({_LOCKED})", [_LOCK])
         migrations.upgrade(connection, "postgresql+psycopg")

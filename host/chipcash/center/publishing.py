@@ -18,8 +18,9 @@ from chipcash.errors import ChipcashError
 from chipcash.log.audit import CoinState, Replay, Slice, Totals, audit
 from chipcash.log.cosigning import Witness, Witnesses
 from chipcash.log.errors import LogError
-from chipcash.log.publisher import Publisher
+from chipcash.log.publisher import Facts, Publisher
 from chipcash.log.reader import LogReader
+from chipcash.log.scope import scope_of
 from chipcash.log.store import Log
 
 __all__ = ["LogWriter", "compare"]
@@ -33,7 +34,8 @@ class LogWriter:
     """Writes a center's facts into its log, signed and cosigned, in a thread of its own while it is entered.
 
     Money never waits for the log: what cannot be written now is told in the program's log, and written later.
-    witnesses: who is asked to cosign; interval: seconds between two looks at the ledger.
+    witnesses: who is asked to cosign; interval: seconds between two looks at the ledger; facts: those of the
+    log, if they are not those of the center's own ledger.
     """
 
     def __init__(
@@ -42,10 +44,13 @@ class LogWriter:
         log: Log,
         witnesses: Sequence[Witness] = (),
         interval: float = _INTERVAL_S,
+        facts: Facts | None = None,
     ) -> None:
         self._witnesses = Witnesses(witnesses)
         self._publisher = Publisher(
-            log, LedgerFacts(center.storage, center.trust.header), self._witnesses
+            log,
+            facts or LedgerFacts(center.storage, center.trust.header),
+            self._witnesses,
         )
         self._interval = interval
         self._ended = threading.Event()
@@ -104,7 +109,7 @@ def compare(center: Center, reader: LogReader) -> Totals:
     LogInvalid, LogUnreachable, and LedgerError with the serial.
     """
     checkpoint, _ = reader.checkpoint()
-    with Replay(center.trust) as replay:
+    with Replay(center.trust, scope_of(checkpoint.origin)) as replay:
         totals = audit(reader, checkpoint, replay)
         with center.storage.reading():
             newer = _touched_since(center, checkpoint.size)

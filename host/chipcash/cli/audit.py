@@ -13,6 +13,7 @@ from chipcash.cli.base import Command, Report, network_option, progress, table, 
 from chipcash.cli.logs import entries_option, log_option, quorum_option, reader_of, witness_option
 from chipcash.log.audit import Replay, audit
 from chipcash.log.note import Checkpoint, Key, open_checkpoint
+from chipcash.log.scope import scope_of
 from chipcash.trust import Trust
 
 
@@ -52,7 +53,8 @@ def command(
     before = _before(kept, log)
     if before is not None:
         reader.continues(before, checkpoint)
-    with Replay(trust) as replay, progress(f"Replaying {checkpoint.size} entries"):
+    scope = scope_of(checkpoint.origin)
+    with Replay(trust, scope) as replay, progress(f"Replaying {checkpoint.size} entries"):
         totals = audit(reader, checkpoint, replay)
     if kept is not None:
         files.replace(kept, note, 0o644)

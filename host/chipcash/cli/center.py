@@ -107,7 +107,9 @@ def init(
     if ledger is not None and not is_postgres(ledger):
         raise click.BadParameter("it does not begin with postgresql://", param_hint="--ledger")
     cluster = settings.cluster(directory)
-    home = make_home(directory, suite, _network(network_id), ledger=ledger)
+    home = make_home(
+        directory, suite, _network(network_id), ledger=ledger, partitions=settings.partitions
+    )
     if cluster is not None:
         cluster.make_users()
         cluster.save()
@@ -232,7 +234,7 @@ def serve(
         except BaseException:
             log.close()
             raise
-        with writer:
+        with writer, partitions.log_writers(home, center, witnesses):
             show(Report({"url": server.url}, [f"The registration center is at {server.url}"]))
             server.run()
 
@@ -355,18 +357,19 @@ def check(directory: Path) -> Report:
     with closing(home.center()) as center, progress("Checking every coin"):
         center.check()
         totals = center.accounts()
-        logged = compare(center, home.log_reader())
+        logged = compare(center, home.log_reader()).entries
+        logged += partitions.compare_all(home, center)
     data = {
         "conserved": True,
         **{name: fen for name, fen in totals.items() if name != "owners"},
-        "log_entries": logged.entries,
+        "log_entries": logged,
     }
     return Report(
         data,
         [
             f"Conserved: {yuan(totals['issued_fen'])} yuan issued = {yuan(totals['live_fen'])} live "
             f"+ {yuan(totals['redeemed_fen'])} redeemed, each fen of each coin once.",
-            f"The log's {logged.entries} entries say the same.",
+            f"The log's {logged} entries say the same.",
         ],
     )
 
@@ -417,7 +420,10 @@ def upgrade(directory: Path) -> Report:
     home = Home(directory)
     with progress("Bringing the ledger up to date"):
         bring_up_to_date(home.ledger())
-        home.begin_log()
+        cluster = home.cluster()
+        if cluster is not None:
+            cluster.upgrade()
+        home.begin_logs(None if cluster is None else cluster.partitions)
     return Report({"upgraded": True}, ["The ledger is up to date: chipcash center check"])
 
 

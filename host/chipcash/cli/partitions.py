@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import wraps
 from pathlib import Path
@@ -15,16 +15,21 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from chipcash.center.errors import CenterError
+from chipcash.center.gateway import Gateway
 from chipcash.center.partitions import PARTITIONS_FILE, Place
+from chipcash.center.publishing import LogWriter, compare
+from chipcash.center.registration import Center
 from chipcash.center.storage import is_postgres
 from chipcash.cli.base import Command, Group, Report, home_option, progress, show, table
+from chipcash.database import DatabaseError
 from chipcash.home import Home
+from chipcash.log.cosigning import Witness
 
 if TYPE_CHECKING:
     from chipcash.center.cluster import Cluster
     from chipcash.center.partitions import Partition
 
-__all__ = ["Settings", "command", "init_options", "work"]
+__all__ = ["Settings", "command", "compare_all", "init_options", "log_writers", "work"]
 
 
 class _Node(click.ParamType):  # type: ignore[type-arg]  # click 8.2 has none
@@ -202,6 +207,39 @@ def add_node(node: tuple[str, str], directory: Path) -> Report:
         {"node": name},
         [f"{name} is a node on this machine: tell the others, start a worker for it, then move."],
     )
+
+
+@contextmanager
+def log_writers(home: Home, center: Center, witnesses: Sequence[Witness]) -> Iterator[None]:
+    """Write the partitions' logs, if the center has any, as long as this lasts."""
+    with ExitStack() as stack:
+        if isinstance(center, Gateway):
+            for number in range(center.partitions):
+                log = home.log(number)
+                stack.callback(log.close)
+                facts = center.partition_facts(number)
+                writer = LogWriter(center, log, witnesses, facts=facts)
+                try:
+                    writer.begin()
+                except DatabaseError:  # its node is away, and the others need not wait for it
+                    writer = LogWriter(center, log, witnesses, facts=facts)
+                stack.enter_context(writer)
+        yield
+
+
+def compare_all(home: Home, center: Center) -> int:
+    """Compare each partition, if the center has any, with its log; how many entries there were.
+
+    Raises LedgerError, AuditFailed, LogInvalid, LogUnreachable.
+    """
+    if not isinstance(center, Gateway):
+        return 0
+    entries = 0
+    for number in range(center.partitions):
+        storage = center.ledger(number).storage
+        partition = home.partition(number, center.partitions, storage)
+        entries += compare(partition, home.log_reader(number)).entries
+    return entries
 
 
 def _cluster(home: Home) -> Cluster:

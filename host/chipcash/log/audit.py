@@ -16,11 +16,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
-from chipcash.evidence import EvidenceInvalid, verify_evidence
+from chipcash.evidence import EvidenceFacts, EvidenceInvalid, verify_evidence
 from chipcash.log.errors import AuditFailed
 from chipcash.log.facts import fact_of
 from chipcash.log.note import Checkpoint
 from chipcash.log.reader import LogReader
+from chipcash.log.scope import WHOLE, Scope
 from chipcash.trust import Trust, object_id
 from chipcash_wire import objects as o
 from chipcash_wire.tlv import WireError
@@ -128,11 +129,13 @@ class _Due:
 class Replay:
     """Takes a log's entries in their order, and refuses the first that breaks a rule. A context manager.
 
-    `add` each entry, then `finish`; both raise AuditFailed with the entry's number. trust: the network.
+    `add` each entry, then `finish`; both raise AuditFailed with the entry's number. trust: the network;
+    scope: what the log is to hold.
     """
 
-    def __init__(self, trust: Trust) -> None:
+    def __init__(self, trust: Trust, scope: Scope = WHOLE) -> None:
         self.trust = trust
+        self.scope = scope
         self._issuer = trust.issuer_key
         self.totals = Totals()
         self._coins: dict[bytes, _Coin] = {}
@@ -249,6 +252,8 @@ class Replay:
                 "the coin is not signed by the issuing library: this money was never issued."
             )
         serial = coin.serial
+        if not self.scope.holds(serial):
+            self._fail(f"the coin {serial.hex()} belongs in another log of this center.")
         if serial in self._coins or self._known("coins", "serial", serial):
             self._fail(f"the serial {serial.hex()} is registered for the second time.")
         self._coins[serial] = _Coin(coin.amount, coin.owner, recoined)
@@ -292,7 +297,11 @@ class Replay:
             self._fail("the result is another claim's.")
         if self._known("claims", "claim_id", claim_id):
             self._fail(f"the claim {claim_id.hex()} is registered for the second time.")
-        titles = [self._claimed(item) for item in claim.inputs]
+        found = [(item, self._claimed(item)) for item in claim.inputs]
+        inputs = [item for item, title in found if title is not None]
+        titles = [title for _, title in found if title is not None]
+        if not titles:
+            self._fail("the claim spends nothing that is in this log.")
         payer = titles[0].owner
         if any(title.owner != payer for title in titles):
             self._fail("the claim spends titles of several owners.")
@@ -300,7 +309,7 @@ class Replay:
             self._fail(
                 "the claim is not signed by the owner of its titles: nobody ordered this payment."
             )
-        spent = [(item.title_id, item.lo, item.hi) for item in claim.inputs]
+        spent = [(item.title_id, item.lo, item.hi) for item in inputs]
         if spent != [(x.title_id, x.lo, x.hi) for x in result.outcomes]:
             self._fail("the result tells of other intervals than the claim.")
         self._check_states(claim, {x.state for x in result.outcomes}, time)
@@ -309,10 +318,12 @@ class Replay:
         self._db.execute("INSERT INTO claims VALUES (?)", (claim_id,))
         self.totals.claims += 1
 
-    def _claimed(self, item: o.Input) -> _Title:
-        """The title that a claim spends."""
+    def _claimed(self, item: o.Input) -> _Title | None:
+        """The title that a claim spends; None if it is another partition's, as far as this one can see."""
         title = self._find(item.title_id)
         if title is None:
+            if self.scope.of > 1:
+                return None
             self._fail(
                 f"the claim spends the title {item.title_id.hex()}, which is not in the log."
             )
@@ -475,6 +486,16 @@ class Replay:
             facts = verify_evidence(evidence, self.trust)
         except EvidenceInvalid as error:
             self._fail(f"the evidence accuses a key and proves nothing: {error.message}")
+        if self.scope.coins:
+            self._need_both_claims(facts)
+        digest = object_id(evidence)
+        self._once("INSERT INTO evidence VALUES (?,?)", (digest, facts.payer), "the evidence")
+        if self.scope.cards and not self._known("listed", "subject", facts.payer):
+            self._accused.setdefault(facts.payer, (self.totals.entries, digest))
+        self.totals.evidence += 1
+
+    def _need_both_claims(self, facts: EvidenceFacts) -> None:
+        """Evidence is about two claims in the log, and the later one had none on this title yet."""
         first, second = facts.claim_ids
         entry = self._repeated.pop((facts.title_id, second), None)
         known = self._db.execute(
@@ -485,13 +506,10 @@ class Replay:
             self._fail(
                 "the evidence is not about two claims that are in the log, the later one last."
             )
-        digest = object_id(evidence)
-        self._once("INSERT INTO evidence VALUES (?,?)", (digest, facts.payer), "the evidence")
-        if not self._known("listed", "subject", facts.payer):
-            self._accused.setdefault(facts.payer, (self.totals.entries, digest))
-        self.totals.evidence += 1
 
     def _listing(self, entry: o.BlacklistEntry) -> None:
+        if not self.scope.cards:
+            self._fail("the blacklist belongs in the home log of this center.")
         if not self.trust.signed_by_center(entry):
             self._fail("the blacklist entry is not signed by the registration center.")
         if entry.sequence != self.totals.blacklisted + 1:
@@ -512,6 +530,8 @@ class Replay:
         self.totals.blacklisted += 1
 
     def _certificate(self, certificate: o.Certificate, time: int) -> None:
+        if not self.scope.cards:
+            self._fail("the certificate belongs in the home log of this center.")
         if not self.trust.signed_by_certification(certificate):
             self._fail("the certificate is not signed by the certification center.")
         if certificate.role != o.ROLE_CARD:
