@@ -7,9 +7,12 @@ import ast
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.center.pg_server import Server
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [
@@ -33,8 +36,21 @@ def having(language: str) -> list[Path]:
     return [file for file in DOCUMENTS if blocks(file, language)]
 
 
+@pytest.fixture
+def databases(file: Path) -> Iterator[dict[str, str]]:
+    """Two empty PostgreSQL databases, for the document that says so."""
+    if "$NODE_A" not in file.read_text():
+        yield {}
+        return
+    server = Server()
+    try:
+        yield {"NODE_A": server.database("a"), "NODE_B": server.database("b")}
+    finally:
+        server.close()
+
+
 @pytest.mark.parametrize("file", having("sh"), ids=name)
-def test_commands(file: Path, tmp_path: Path) -> None:
+def test_commands(file: Path, databases: dict[str, str], tmp_path: Path) -> None:
     """All of a document's commands, one after the other in an empty folder.
 
     They run on a loopback of their own, so that ports are free. make only tells what it would run:
@@ -61,6 +77,7 @@ def test_commands(file: Path, tmp_path: Path) -> None:
             "LANG": "C.UTF-8",
             "PROTOCOLS": str(ROOT / "protocols"),
             "DOCS": str(ROOT / "docs"),
+            **databases,
         },
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,

@@ -30,6 +30,7 @@ Times are medians. What is compared takes turns within the run.
 | partitions.cpu.N | processor time of all processes of a center of N partitions, for one claim |
 | partitions.cpu.N.PART | what of it gateway, workers, NATS and PostgreSQL take; not measured by --quick |
 | partitions.settled.N | claims verified and settled durably by it, over HTTP, by deposits of 200 |
+| partitions.stored, partitions.wal | what a claim takes in tables and indexes, and in PostgreSQL's own log |
 | log.append.N | one entry appended to a log of N; its files are in memory: a disk takes the same for all N |
 | log.proof.N | one proof of inclusion and one of consistency, from tiles read anew, in a log of N |
 | log.durable, log.appended | one entry appended durably; entries appended durably in batches |

@@ -17,6 +17,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import psycopg
+
 from chipcash.center.bodies import join
 from chipcash.center.client import CenterClient
 from chipcash_wire import objects as o
@@ -54,6 +56,7 @@ class _Center:
     next: int = 0
     spent: dict[str, list[float]] = field(default_factory=dict)
     rates: list[float] = field(default_factory=list)
+    wal: list[float] = field(default_factory=list)
 
     def turn(self, deposits: int) -> None:
         """Settle so many deposits, each over all partitions."""
@@ -73,6 +76,7 @@ class _Center:
         ):
             http: Any = client._http
             bodies = [join((deposit, *titles)) for deposit, titles in made]
+            written = self._written()
             before, start = self._used(), time.perf_counter()
             answers = list(pool.map(lambda body: http.post("/v1/deposits", content=body), bodies))
             took, after = time.perf_counter() - start, self._used()
@@ -81,9 +85,33 @@ class _Center:
             assert {state for found in states(receipt) for state in found} == {"settled"}
         claims_made = deposits * _CLAIMS
         self.rates.append(claims_made / took)
+        self.wal.append((self._written() - written) / claims_made)
         for part in PARTS:
             spent = (after[part] - before[part]) / claims_made * 1e6
             self.spent.setdefault(part, []).append(spent)
+
+    def _written(self) -> int:
+        """Bytes that both nodes ever wrote to their logs."""
+        found = 0
+        for server in self.premises.nodes.values():
+            with psycopg.connect(server.url("postgres")) as connection:
+                row = connection.execute("SELECT pg_current_wal_insert_lsn() - '0/0'").fetchone()
+                assert row is not None
+                found += int(row[0])
+        return found
+
+    def stored(self) -> float:
+        """Bytes in tables and indexes of both nodes for each claim."""
+        found = 0
+        for url in self.premises.cluster.nodes.values():
+            with psycopg.connect(url) as connection:
+                row = connection.execute(
+                    "SELECT COALESCE(SUM(pg_total_relation_size(oid)), 0) FROM pg_class"
+                    " WHERE relkind = 'r' AND relnamespace::regnamespace::text LIKE 'p0%'"
+                ).fetchone()
+                assert row is not None
+                found += int(row[0])
+        return found / self.next
 
     def _used(self) -> dict[str, float]:
         return {part: sum(map(_cpu, self.processes[part])) for part in PARTS}
@@ -91,9 +119,12 @@ class _Center:
 
 def _cpu(pid: int) -> float:
     """Seconds of processor time of a process and all its children, also those that ended."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    try:
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except FileNotFoundError:
+        return 0  # a child that has just ended: its parent has its time
     ticks = sum(int(value) for value in fields[11:15])
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     return ticks / os.sysconf("SC_CLK_TCK") + sum(map(_cpu, map(int, children)))
 
 
@@ -125,6 +156,7 @@ def measure(report: Any, turns: int, folder: Path, deposits: int = 32) -> None:
                 if turn == 0:  # connections, statistics, caches
                     center.spent.clear()
                     center.rates.clear()
+                    center.wal.clear()
         for n, center in centers.items():
             name = f"partitions.cpu.{n}"
             total = median(map(sum, zip(*center.spent.values(), strict=True)))
@@ -138,6 +170,9 @@ def measure(report: Any, turns: int, folder: Path, deposits: int = 32) -> None:
             for part in PARTS:
                 report.add(f"{name}.{part}", median(center.spent[part]), "µs/claim", ratio_to=name)
             report.add(f"partitions.settled.{n}", median(center.rates), "claims/s")
+        last = centers[PARTITIONS[-1]]
+        report.add("partitions.stored", last.stored(), "bytes/claim")
+        report.add("partitions.wal", median(last.wal), "bytes/claim")
 
 
 def _center(

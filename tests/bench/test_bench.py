@@ -156,6 +156,8 @@ def test_partitions_cost_no_more_the_more_there_are(tmp_path: Path) -> None:
         *names,
         *(f"{name}.{part}" for name in names for part in partitions.PARTS),
         *(f"partitions.settled.{n}" for n in partitions.PARTITIONS),
+        "partitions.stored",
+        "partitions.wal",
     }
     for name in names[1:]:
         assert rows[name]["target"] == {"ratio": 1.2} and rows[name]["met"], rows[name]
