@@ -189,6 +189,7 @@ class Load:
         self._deposits: queue.SimpleQueue[o.Deposit | None] = queue.SimpleQueue()
         self._clients = clients
         self._ended = threading.Event()
+        self._stopped = threading.Event()
         self._threads = [threading.Thread(target=self._run, daemon=True) for _ in range(clients)]
         for at in range(min(title.hi for title in titles)):
             claims = [
@@ -221,12 +222,16 @@ class Load:
             assert time.monotonic() < deadline, "nothing is acknowledged any more"
             time.sleep(0.005)
 
+    def stop(self) -> None:
+        """Begin no more deposits; those that were begun go on until they are acknowledged."""
+        self._stopped.set()
+
     @property
     def running(self) -> bool:
         return any(thread.is_alive() for thread in self._threads)
 
     def _run(self) -> None:
-        while (deposit := self._deposits.get()) is not None:
+        while (deposit := self._deposits.get()) is not None and not self._stopped.is_set():
             while not self._ended.is_set():
                 try:
                     receipt = self._settle(deposit, self._titles)

@@ -5,6 +5,7 @@ lost and nothing is settled twice. Every test ends by counting both sides."""
 from __future__ import annotations
 
 import random
+import subprocess
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -396,3 +397,79 @@ def test_a_stolen_gateways_password_makes_no_money(
             assert denied(stolen, subject)
         assert gateway.accounts() == before
         count(here, gateway, LOADS)
+
+
+# ---- long ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.long
+def test_a_nats_server_of_three_is_lost_under_load(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    """Each of them in turn, the leader of some streams among them; requests wait, and none is lost."""
+    with (
+        premises(tmp_path_factory.mktemp("three"), servers=3) as three,
+        closing(three.gateway()) as gateway,
+        three.working(),
+    ):
+        place = OpenWorld(three, gateway)
+        with Load(place, place.coins(400), gateway.settle) as load:
+            for number in range(3):
+                load.wait(10)
+                leaders = {state.leader for state in gateway.stream.states()}
+                assert leaders <= {"n0", "n1", "n2"}
+                three.nats.kill(number)
+                load.wait(10)
+                assert load.running, "it was killed too late to matter"
+                three.nats.start(number)
+                time.sleep(3)  # it catches up, or the next one would be a second one lost
+        count(three, gateway, [load])
+
+
+@pytest.mark.long
+def test_a_minute_of_everything(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Workers, NATS and PostgreSQL are killed at random, and partitions move, all under load."""
+    with premises(tmp_path_factory.mktemp("minute")) as here, closing(here.gateway()) as gateway:
+        place = OpenWorld(here, gateway)
+        with here.working():
+            titles = place.coins(3000)
+        chance = random.Random(7)
+        load = Load(place, titles, gateway.settle)
+        until = time.monotonic() + 60
+
+        def work(node: str) -> None:
+            while time.monotonic() < until:
+                point = chance.choice(("", *killed.WORKER))
+                with (
+                    here.process("worker", point, node) as process,
+                    suppress(subprocess.TimeoutExpired),
+                ):
+                    process.popen.wait(chance.uniform(1, 4))
+
+        with load:
+            workers = [threading.Thread(target=work, args=(node,)) for node in NODES]
+            for thread in workers:
+                thread.start()
+            while time.monotonic() < until and load.running:
+                time.sleep(chance.uniform(0.5, 2))
+                match chance.randrange(3):
+                    case 0:
+                        here.nats.kill(0)
+                        here.nats.start(0)
+                    case 1:
+                        node = here.nodes[chance.choice(NODES)]
+                        node.kill()
+                        node.start()
+                    case _:
+                        point = chance.choice((*STEPS, ""))
+                        number, to = str(chance.randrange(4)), chance.choice(NODES)
+                        with here.process("move", point, number, to) as process:
+                            process.popen.wait(60)
+            for thread in workers:
+                thread.join()
+            with here.working():
+                for number in range(4):
+                    move(here.cluster, number, chance.choice(NODES))
+                load.stop()
+        with here.working():
+            assert count(here, gateway, [load]) > 100
