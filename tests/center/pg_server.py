@@ -66,14 +66,7 @@ class Server:
 
     def start(self) -> None:
         """Start it, also after kill()."""
-        self._process = subprocess.Popen(
-            [
-                *self._as, self._programs / "postgres", "-D", self._data, "-k", self.folder,
-                "-c", "listen_addresses=", "-c", f"fsync={self._fsync}", "-c", "max_connections=40",
-            ],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )  # fmt: skip
+        self._begin()
         deadline = time.monotonic() + _START_S
         while True:
             try:
@@ -83,6 +76,19 @@ class Server:
                 if time.monotonic() > deadline:
                     raise
                 time.sleep(0.02)
+                assert self._process is not None
+                if self._process.poll() is not None:
+                    self._begin()  # a killed one's processes were not all gone yet
+
+    def _begin(self) -> None:
+        self._process = subprocess.Popen(
+            [
+                *self._as, self._programs / "postgres", "-D", self._data, "-k", self.folder,
+                "-c", "listen_addresses=", "-c", f"fsync={self._fsync}", "-c", "max_connections=40",
+            ],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )  # fmt: skip
 
     @property
     def pid(self) -> int:
@@ -95,6 +101,9 @@ class Server:
         if self._process.poll() is not None:
             return
         pid = self._process.pid
+        os.kill(
+            pid, signal.SIGSTOP
+        )  # else it may begin one more, which would keep the next from starting
         # Each connection has a process in a session of its own.
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
         for each in (pid, *map(int, children)):

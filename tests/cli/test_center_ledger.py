@@ -124,3 +124,31 @@ def test_what_serve_does_not_begin_with(cli: Cli) -> None:
     assert cli.json("center", "recover") == {"facts": 2}
     assert cli.json("center", "recover") == {"facts": 0}
     assert cli.json("center", "check")["live_fen"] == 1000
+
+
+def test_partitions_are_decided_on_at_the_beginning(cli: Cli) -> None:
+    """What docs/partitions.md shows runs there; here is what is refused, before anything is made."""
+    some = ["--nats", "nats://127.0.0.1:9", "--node", "a=postgresql://x@127.0.0.1:9/y"]
+    for wrong, code in (
+        (["--partitions", "3", *some], 20),
+        (["--partitions", "4"], 20),
+        (some, 2),
+        (["--partitions", "4", "--nats", "nats://127.0.0.1:9", "--node", "a=mysql://x"], 2),
+    ):
+        cli.json("center", "init", "network", *wrong, code=code)
+        assert not (cli.folder / "network").exists()
+    cli.json("center", "init", "network", "--partitions", "4", *some)
+    home = cli.folder / "network"
+    for name in ("partitions.json", "nats.conf", "nats-worker.password", "log-p0003.key"):
+        assert (home / name).stat().st_mode & 0o777 == 0o600
+    told = cli.json("center", "partitions", "add-node", "b=postgresql://x:hunter2@127.0.0.1:9/z")
+    assert "hunter2" not in json.dumps(told)
+    (home / "nats-admin.password").unlink()
+    told = cli.json("center", "partitions", "setup", code=20)
+    assert "may not be NATS user admin" in told["message"]
+    assert "no PostgreSQL node c" in cli.json("center", "work", "--node", "c", code=20)["message"]
+    told = cli.json("center", "work", "--node", "b", code=21)
+    assert "hunter2" not in json.dumps(told)
+    cli.json("center", "init", "whole")
+    told = cli.json("center", "partitions", "list", "--home", "whole", code=20)
+    assert "has one ledger" in told["message"]

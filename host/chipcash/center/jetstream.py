@@ -106,8 +106,16 @@ class Access:
 
 
 async def connect(access: Access) -> NATS:
-    """A connection that comes back by itself. Raises nats.errors.Error, OSError, TimeoutError."""
-    return await asyncio.wait_for(nats.connect(**access.options()), _CALL_S)
+    """A connection that comes back by itself. Raises CenterUnreachable."""
+    try:
+        return await asyncio.wait_for(nats.connect(**access.options()), _CALL_S)
+    except (NatsError, OSError, TimeoutError) as error:
+        raise CenterUnreachable(
+            f"NATS at {', '.join(access.servers)} does not let user {access.user} in"
+            f" ({str(error) or type(error).__name__}).",
+            hint="See that it runs, with the nats.conf of this center.",
+            servers=list(access.servers),
+        ) from None
 
 
 async def read_table(client: NATS) -> tuple[Table, int]:

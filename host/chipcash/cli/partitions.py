@@ -32,6 +32,10 @@ if TYPE_CHECKING:
 __all__ = ["Settings", "command", "compare_all", "init_options", "log_writers", "work"]
 
 
+_LOG_S = 2.0
+"""Seconds between two looks of each log's writer: more entries at once cost less."""
+
+
 class _Node(click.ParamType):  # type: ignore[type-arg]  # click 8.2 has none
     """A PostgreSQL node, NAME=URL."""
 
@@ -218,11 +222,11 @@ def log_writers(home: Home, center: Center, witnesses: Sequence[Witness]) -> Ite
                 log = home.log(number)
                 stack.callback(log.close)
                 facts = center.partition_facts(number)
-                writer = LogWriter(center, log, witnesses, facts=facts)
+                writer = LogWriter(center, log, witnesses, _LOG_S, facts)
                 try:
                     writer.begin()
                 except DatabaseError:  # its node is away, and the others need not wait for it
-                    writer = LogWriter(center, log, witnesses, facts=facts)
+                    writer = LogWriter(center, log, witnesses, _LOG_S, facts)
                 stack.enter_context(writer)
         yield
 
