@@ -210,9 +210,7 @@ class Load:
     def __exit__(self, *failure: object) -> None:
         if failure[0] is not None:
             self._ended.set()
-        for thread in self._threads:
-            thread.join(_WAIT_S)
-            assert not thread.is_alive(), "the load does not end"
+        self._join()
 
     def wait(self, more: int) -> None:
         """Until so many more deposits are acknowledged, or all."""
@@ -223,8 +221,14 @@ class Load:
             time.sleep(0.005)
 
     def stop(self) -> None:
-        """Begin no more deposits; those that were begun go on until they are acknowledged."""
+        """Begin no more deposits, and wait until those that were begun are acknowledged."""
         self._stopped.set()
+        self._join()
+
+    def _join(self) -> None:
+        for thread in self._threads:
+            thread.join(_WAIT_S)
+            assert not thread.is_alive(), "the load does not end"
 
     @property
     def running(self) -> bool:
