@@ -28,7 +28,7 @@ from chipcash.center.worker import Worker
 from chipcash.crypto import PrivateKey
 from chipcash.database import DatabaseError
 from chipcash.log.scope import partition_of
-from chipcash.trust import object_id
+from chipcash.trust import Trust, object_id
 from chipcash_wire import objects as o
 from tests.center import world
 from tests.center.nats_server import Nats
@@ -184,6 +184,8 @@ class Load:
     ) -> None:
         self.acknowledged: list[tuple[o.Deposit, bytes]] = []
         self.repeated = 0
+        self._held: dict[_Interval, bytes] = {}
+        self._looked_at = 0
         self._settle = settle
         self._titles = titles
         self._deposits: queue.SimpleQueue[o.Deposit | None] = queue.SimpleQueue()
@@ -230,6 +232,34 @@ class Load:
             thread.join(_WAIT_S)
             assert not thread.is_alive(), "the load does not end"
 
+    def held(self, trust: Trust) -> dict[_Interval, bytes]:
+        """What its clients hold: for each interval that they were told is settled, the title that it became.
+
+        Proves on the way that receipts and titles are signed, and for whom and what they should be.
+        """
+        serials = {object_id(title): title.serial for title in self._titles}
+        for deposit, data in self.acknowledged[self._looked_at :]:
+            receipt = o.Receipt.decode(data)
+            assert receipt.digest == object_id(deposit)
+            for each in (receipt, *receipt.titles):
+                assert trust.signed_by_center(each)
+            for claim, result in zip(deposit.claims, receipt.results, strict=True):
+                assert result.claim_id == object_id(claim)
+                for outcome in result.outcomes:
+                    assert outcome.state == o.SETTLED, o.OUTCOMES[outcome.state]
+                    (title,) = (
+                        title
+                        for title in receipt.titles
+                        if (title.owner, title.serial) == (claim.payee, serials[outcome.title_id])
+                        and title.lo <= outcome.lo
+                        and outcome.hi <= title.hi
+                    )
+                    key = (result.claim_id, outcome.title_id, outcome.lo, outcome.hi)
+                    assert key not in self._held, "acknowledged twice"
+                    self._held[key] = object_id(title)
+        self._looked_at = len(self.acknowledged)
+        return self._held
+
     @property
     def running(self) -> bool:
         return any(thread.is_alive() for thread in self._threads)
@@ -246,30 +276,18 @@ class Load:
                     time.sleep(0.02)
 
 
+_Interval = tuple[bytes, bytes, int, int]
+"""claim_id, title_id, lo, hi."""
+
+
 def count(premises: Premises, gateway: ClusterGateway, loads: Sequence[Load]) -> int:
     """Compare what clients hold with what the ledgers hold, both ways; how many intervals were settled."""
-    held: dict[tuple[bytes, bytes, int, int], o.Title] = {}
-    for deposit, data in (pair for load in loads for pair in load.acknowledged):
-        receipt = o.Receipt.decode(data)
-        assert receipt.digest == object_id(deposit)
-        assert gateway.trust.signed_by_center(receipt)
-        titles = {title_id: title for title in receipt.titles for title_id in [object_id(title)]}
-        for claim, result in zip(deposit.claims, receipt.results, strict=True):
-            assert result.claim_id == object_id(claim)
-            for outcome in result.outcomes:
-                assert outcome.state == o.SETTLED, o.OUTCOMES[outcome.state]
-                key = (result.claim_id, outcome.title_id, outcome.lo, outcome.hi)
-                assert key not in held, "acknowledged twice"
-                (held[key],) = [
-                    title
-                    for title in titles.values()
-                    if title.owner == claim.payee
-                    and title.lo <= outcome.lo
-                    and outcome.hi <= title.hi
-                    and gateway.trust.signed_by_center(title)
-                    and title.serial == _serial(loads, outcome.title_id)
-                ]
-    kept: dict[tuple[bytes, bytes, int, int], bytes] = {}
+    held: dict[_Interval, bytes] = {}
+    for load in loads:
+        found = load.held(gateway.trust)
+        assert not found.keys() & held.keys(), "acknowledged twice"
+        held |= found
+    kept: dict[_Interval, bytes] = {}
     table, _ = gateway.stream.table()
     for number, assignment in enumerate(table.assignments):
         with premises.cluster.opened(number, assignment.place) as storage:
@@ -280,7 +298,7 @@ def count(premises: Premises, gateway: ClusterGateway, loads: Sequence[Load]) ->
                 claim_id, title_id, lo, hi = key
                 assert (claim_id, title_id, lo, hi) not in kept, "settled in two ledgers"
                 kept[claim_id, title_id, lo, hi] = new
-    assert {key: object_id(title) for key, title in held.items()} == kept
+    assert held == kept
     gateway.check()
     totals = gateway.accounts()
     assert totals["issued_fen"] == totals["live_fen"] + totals["redeemed_fen"]
@@ -289,20 +307,12 @@ def count(premises: Premises, gateway: ClusterGateway, loads: Sequence[Load]) ->
     return len(kept)
 
 
-def _serial(loads: Sequence[Load], title_id: bytes) -> bytes:
-    for load in loads:
-        for title in load._titles:
-            if object_id(title) == title_id:
-                return title.serial
-    raise AssertionError
-
-
 @contextmanager
 def premises(folder: Path, partitions: int = 4, servers: int = 1) -> Iterator[Premises]:
     """All of it, with two PostgreSQL servers of its own."""
     with ExitStack() as stack, pytest.MonkeyPatch.context() as patch:
         patch.setattr(jetstream, "_REDELIVER_S", 0.5)
-        patch.setattr(jetstream, "_ANSWER_S", 3.0)
+        patch.setattr(jetstream, "_ANSWER_S", 2.0)
         nodes = {}
         for name in NODES:
             nodes[name] = Server()
