@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, suppress
+from dataclasses import replace
 
 import pytest
 
@@ -152,6 +153,31 @@ def test_partitions_move_under_load_and_moves_are_cut(
             assert gateway.stream.table()[0][number].target is None
             assert load.running, "it moved too late to matter"
             load.wait(8)
+    with here.working():
+        count(here, gateway, LOADS)
+
+
+def test_a_node_is_added_and_taken_into_use_under_load(
+    here: Premises, place: OpenWorld, gateway: ClusterGateway
+) -> None:
+    """A gateway that has no URL of the new node cannot read there; it settles all the same."""
+    url = here.nodes["a"].database("another")
+    wider = replace(here.cluster, nodes={**here.cluster.nodes, "c": url})
+    wider.save()
+    with (
+        here.working(),
+        here.process("worker", "", "c"),
+        new_load(place, 80) as load,
+        closing(here.gateway()) as informed,
+    ):
+        load.wait(5)
+        assert move(wider, 2, "c").node == "c"
+        assert informed.partition_states()[2].node == "c"
+        load.wait(10)
+        assert load.running, "it moved too late to matter"
+        informed.check()
+        assert move(wider, 2, "b").node == "b"
+    here.cluster.save()
     with here.working():
         count(here, gateway, LOADS)
 

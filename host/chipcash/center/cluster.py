@@ -16,7 +16,7 @@ import re
 import secrets
 import threading
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -26,8 +26,16 @@ from chipcash.center import postgres
 from chipcash.center.errors import CenterError, CenterUnreachable
 from chipcash.center.gateway import Gateway
 from chipcash.center.inquiry import Inquiry
-from chipcash.center.jetstream import BUCKET, CONSUMER, Access, JetStream, JetStreamQueue
+from chipcash.center.jetstream import (
+    BUCKET,
+    CONSUMER,
+    Access,
+    JetStream,
+    JetStreamQueue,
+    PartitionState,
+)
 from chipcash.center.partitions import MAX_PARTITIONS, PARTITIONS_FILE, Assignment, Place, Table
+from chipcash.database import DatabaseError
 from chipcash.errors import ChipcashError
 
 __all__ = ["USERS", "Cluster", "ClusterGateway"]
@@ -215,21 +223,16 @@ class _Readers:
     def __init__(self, cluster: Cluster, stream: JetStream) -> None:
         self._cluster = cluster
         self._stream = stream
-        self._lock = threading.Lock()
-        self._table: Table | None = None
-        self._read_at = 0.0
+        self._table, _ = stream.table()
+        self._read_at = time.monotonic()
+        self._reading = threading.Lock()
+        # A node that is away must not keep those who read from others.
+        self._opening = [threading.Lock() for _ in range(cluster.partitions)]
         self._open: dict[int, tuple[Place, Inquiry]] = {}
 
     def __call__(self, number: int) -> Inquiry:
-        with self._lock:
-            if self._table is None or time.monotonic() - self._read_at > _LOOK_S:
-                try:
-                    self._table, _ = self._stream.table()
-                except CenterUnreachable:
-                    if self._table is None:
-                        raise
-                self._read_at = time.monotonic()
-            place = self._table[number].place
+        place = self._newest()[number].place
+        with self._opening[number]:
             kept = self._open.get(number)
             if kept is None or kept[0] != place:
                 if kept is not None:
@@ -237,6 +240,15 @@ class _Readers:
                 kept = place, Inquiry(self._cluster.storage(number, place))
                 self._open[number] = kept
             return kept[1]
+
+    def _newest(self) -> Table:
+        """Where partitions are, or were when NATS last answered."""
+        with self._reading:
+            if self._stream.connected and time.monotonic() - self._read_at > _LOOK_S:
+                with suppress(CenterUnreachable):
+                    self._table, _ = self._stream.table()
+                self._read_at = time.monotonic()
+            return self._table
 
     def close(self) -> None:
         """Close them all."""
@@ -249,8 +261,8 @@ class ClusterGateway(Gateway):
 
     def __init__(self, cluster: Cluster, *values: Any) -> None:
         self.stream = JetStream(cluster.access("gateway"))
-        self._readers = _Readers(cluster, self.stream)
         try:
+            self._readers = _Readers(cluster, self.stream)
             queue = JetStreamQueue(self.stream)
             super().__init__(queue, self._readers, cluster.partitions, *values)
         except BaseException:
@@ -259,6 +271,21 @@ class ClusterGateway(Gateway):
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._list_all, name="blacklist", daemon=True)
         self._thread.start()
+
+    def facts(self) -> int:
+        """As Inquiry, of the home ledger. Raises DatabaseError also where NATS is away."""
+        if not self.stream.connected:
+            raise DatabaseError(
+                "The center's queue cannot be reached.", hint="It is tried again all the time."
+            )
+        return super().facts()
+
+    def partition_states(self) -> list[PartitionState]:
+        """Of each partition where it is and where to it moves, what waits, and who works for it.
+
+        Raises CenterUnreachable.
+        """
+        return self.stream.states()
 
     def _list_all(self) -> None:
         """List, for ever, keys whose accusation a crash kept from the blacklist."""

@@ -8,6 +8,8 @@ what it tells is durable in every ledger that it tells of.
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -19,7 +21,9 @@ from chipcash.center.facts import LedgerFacts
 from chipcash.center.inquiry import Inquiry, unknown
 from chipcash.center.orders import Order, Queue, Reply
 from chipcash.center.registration import Center
-from chipcash.evidence import verify_evidence
+from chipcash.database import DatabaseError
+from chipcash.errors import ChipcashError
+from chipcash.evidence import EvidenceInvalid, verify_evidence
 from chipcash.log.publisher import Facts
 from chipcash.log.scope import partition_of
 from chipcash.trust import object_id
@@ -28,11 +32,16 @@ from chipcash_wire.tlv import WireError
 
 __all__ = ["Gateway", "Ledgers"]
 
+_log = logging.getLogger(__name__)
+
 _Answer = TypeVar("_Answer")
 _Signed = TypeVar("_Signed", o.Title, o.Receipt)
 
 _READERS = 16
 """Partitions that are asked at once."""
+
+_TRIES = 3
+_REST_S = 0.3
 
 Ledgers = Callable[[int], Inquiry]
 """The ledger of a partition, to be read."""
@@ -192,14 +201,17 @@ class Gateway(Center):
         for number in range(self.partitions):
             try:
                 self._list_accused(number)
-            except Exception as error:
+            except ChipcashError as error:
                 failed = failed or error
         if failed is not None:
             raise failed
 
     def _list_accused(self, number: int) -> None:
         for seq, evidence in self._ledgers(number).evidence_after(self._listed[number]):
-            self._register_evidence(evidence)
+            try:
+                self._register_evidence(evidence)
+            except EvidenceInvalid as error:  # nobody is accused by who can write to a node
+                _log.error("Evidence in partition %d is none: %s", number, error)
             self._listed[number] = seq
 
     def _register_evidence(self, evidence: o.Evidence) -> None:
@@ -262,7 +274,8 @@ class Gateway(Center):
 
     def coin(self, serial: bytes) -> dict[str, Any]:
         """As Inquiry."""
-        return self._ledgers(partition_of(serial, self.partitions)).coin(serial)
+        where = partition_of(serial, self.partitions)
+        return self._read(where, lambda ledger: ledger.coin(serial))
 
     def accounts(self) -> dict[str, Any]:
         """As Inquiry: the sums. Money does not move between partitions, so they agree though each partition
@@ -288,10 +301,19 @@ class Gateway(Center):
 
     # ---- how ----------------------------------------------------------------------------------------
 
+    def _read(self, number: int, question: Callable[[Inquiry], _Answer]) -> _Answer:
+        """What a partition answers; asked again where it has just moved. Raises DatabaseError."""
+        for _ in range(_TRIES - 1):
+            try:
+                return question(self._ledgers(number))
+            except DatabaseError:
+                time.sleep(_REST_S)
+        return question(self._ledgers(number))
+
     def _gather(self, question: Callable[[Inquiry], _Answer]) -> list[_Answer]:
         """What every partition answers, in their order."""
         return list(
-            self._pool.map(lambda number: question(self._ledgers(number)), range(self.partitions))
+            self._pool.map(lambda number: self._read(number, question), range(self.partitions))
         )
 
     def _found(
@@ -324,7 +346,10 @@ class Gateway(Center):
         replies = self._queue.ask(orders)
         for (number, _), reply in zip(orders, replies, strict=True):
             if reply.accused:
-                self._list_accused(number)
+                try:
+                    self._list_accused(number)
+                except ChipcashError as error:  # list_accused() does it later; the money has moved
+                    _log.warning("Evidence in partition %d is not listed yet: %s", number, error)
         for reply in replies:
             if reply.refused is not None:
                 raise reply.refused

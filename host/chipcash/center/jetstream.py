@@ -192,6 +192,11 @@ class JetStream:
         self._thread.join()
         self._loop.close()
 
+    @property
+    def connected(self) -> bool:
+        """Whether NATS is there just now."""
+        return bool(self.client.is_connected)
+
     def run(self, coroutine: Coroutine[Any, Any, _Result], timeout: float = _CALL_S) -> _Result:
         """Run something in the connection's thread, and wait for it."""
         with _unreachable(self.access):

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -154,6 +154,11 @@ def init(
     help="Who cosigns the log: its key string, @, and its URL; may come several times.",
 )
 @click.option(
+    "--no-logs",
+    is_flag=True,
+    help="A further gateway of a center of several ledgers: another one writes the logs.",
+)
+@click.option(
     "--processes",
     type=click.IntRange(min=1),
     default=1,
@@ -195,6 +200,7 @@ def serve(
     host: str,
     port: int,
     witnesses: tuple[Witness, ...],
+    no_logs: bool,
     processes: int,
     tls_cert: Path | None,
     tls_key: Path | None,
@@ -214,27 +220,31 @@ def serve(
     home = Home(directory)
     if processes > 1 and home.cluster() is not None:
         raise click.UsageError("--processes is for one ledger; here the workers verify.")
-    with until_ended(), closing(home.center()) as center:
+    if no_logs and home.cluster() is None:
+        raise click.UsageError("--no-logs is for a center of several ledgers; this one has one.")
+    with until_ended(), closing(home.center()) as center, ExitStack() as stack:
         if processes > 1:
             center.check_in(processes, home.ledger())
-        log = home.log()
-        try:
+        log, writer = None, None
+        if not no_logs:
+            log = home.log()
+            stack.callback(log.close)
             writer = LogWriter(center, log, witnesses)
             writer.begin()
-            server = Service(
-                center,
-                host,
-                port,
-                log,
-                tls=tls,
-                limits=Limits(rate or None, institution_rate or None),
-                connections=connections,
-                proxies=proxies,
-            )
-        except BaseException:
-            log.close()
-            raise
-        with writer, partitions.log_writers(home, center, witnesses):
+        server = Service(
+            center,
+            host,
+            port,
+            log,
+            tls=tls,
+            limits=Limits(rate or None, institution_rate or None),
+            connections=connections,
+            proxies=proxies,
+        )
+        with ExitStack() as writing:
+            if writer is not None:
+                writing.enter_context(writer)
+                writing.enter_context(partitions.log_writers(home, center, witnesses))
             show(Report({"url": server.url}, [f"The registration center is at {server.url}"]))
             server.run()
 
