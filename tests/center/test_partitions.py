@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import replace
 
+import psycopg
 import pytest
 
 from chipcash.center.bodies import join, split
@@ -292,6 +293,7 @@ def test_the_queue_loses_everything(
         here.nats.forget(0)
         here.nats.start(0)
         assert here.cluster.set_up() == before
+        here.cluster.upgrade()
         load.wait(10)
     with here.working():
         count(here, gateway, LOADS)
@@ -393,6 +395,23 @@ def lie(stolen: JetStream, place: OpenWorld) -> None:
                     return
 
     stolen.run(take(), 20)
+
+
+def test_a_gateway_needs_to_read_ledgers_only(here: Premises) -> None:
+    for url in here.cluster.nodes.values():
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute("CREATE ROLE reader LOGIN")
+            connection.execute("GRANT pg_read_all_data TO reader")
+    urls = {name: url.replace("chipcash@", "reader@") for name, url in here.cluster.nodes.items()}
+    replace(here.cluster, nodes=urls).save()
+    with closing(here.gateway()) as gateway:
+        here.cluster.save()
+        place = OpenWorld(here, gateway)
+        with here.working(), new_load(place, 5):
+            pass
+        count(here, gateway, LOADS)
+        with pytest.raises(DatabaseError, match="permission denied"):
+            gateway.ledger(0).storage.execute("DELETE FROM slices")
 
 
 def test_a_stolen_gateways_password_makes_no_money(
