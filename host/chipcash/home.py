@@ -97,7 +97,10 @@ class Home:
         return Partition(number, of, storage, self.key("center"), self.trust())
 
     def inquiry(self) -> Inquiry:
-        """The center's ledger to be read, without its key. Raises DatabaseError if that is gone."""
+        """The center's ledger to be read: without its key, but for a center that has several ledgers. Raises
+        DatabaseError if it is gone; CenterError where the gateway cannot be."""
+        if self.cluster() is not None:
+            return self.center()
         return Inquiry(open_storage(self.ledger()))
 
     def ledger(self) -> str | Path:

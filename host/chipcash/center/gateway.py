@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 from chipcash.center.bodies import join
 from chipcash.center.errors import CenterRefused, CenterReplyInvalid
 from chipcash.center.facts import LedgerFacts
-from chipcash.center.inquiry import Inquiry, unknown
+from chipcash.center.inquiry import Held, Inquiry, Moment, Repeat, unknown
 from chipcash.center.orders import Order, Queue, Reply
 from chipcash.center.registration import Center
 from chipcash.database import DatabaseError
@@ -276,6 +276,35 @@ class Gateway(Center):
         """As Inquiry."""
         where = partition_of(serial, self.partitions)
         return self._read(where, lambda ledger: ledger.coin(serial))
+
+    def title(self, title_id: bytes) -> o.Title:
+        """As Inquiry."""
+        found = self.titles_known([title_id])
+        if not found:
+            raise unknown("title")
+        return found[0]
+
+    def titles_ever(self, owner: bytes, before: Moment, count: int) -> list[Held]:
+        """As Inquiry."""
+        found = self._gather(lambda ledger: ledger.titles_ever(owner, before, count))
+        titles = (held for each in found for held in each)
+        return sorted(titles, key=lambda held: held.moment, reverse=True)[:count]
+
+    def repeats(self, before: Moment, count: int) -> list[Repeat]:
+        """As Inquiry. What several partitions have of a claim is one, with the newest of its moments."""
+        found: dict[bytes, Repeat] = {}
+        for each in self._gather(lambda ledger: ledger.repeats(before, count)):
+            for repeat in each:
+                other = found.get(repeat.moment[1], Repeat((0, b""), repeat.payer, 0, 0))
+                loss = repeat.fund + repeat.loss + other.fund + other.loss
+                fund = min(loss, self.parameters.guarantee)
+                moment = max(repeat.moment, other.moment)
+                found[repeat.moment[1]] = Repeat(moment, repeat.payer, fund, loss - fund)
+        return sorted(found.values(), key=lambda repeat: repeat.moment, reverse=True)[:count]
+
+    def unmoved(self, serial: bytes, count: int) -> list[tuple[bytes, int]]:
+        """As Inquiry."""
+        return self._ledgers(partition_of(serial, self.partitions)).unmoved(serial, count)
 
     def accounts(self) -> dict[str, Any]:
         """As Inquiry: the sums. Money does not move between partitions, so they agree though each partition

@@ -27,9 +27,20 @@ from chipcash.log.cosigning import Witness
 
 if TYPE_CHECKING:
     from chipcash.center.cluster import Cluster
+    from chipcash.center.inquiry import Inquiry
+    from chipcash.center.jetstream import PartitionState
     from chipcash.center.partitions import Partition
+    from chipcash.center.staff.health import Part
 
-__all__ = ["Settings", "command", "compare_all", "init_options", "log_writers", "work"]
+__all__ = [
+    "Settings",
+    "command",
+    "compare_all",
+    "init_options",
+    "log_writers",
+    "staff_parts",
+    "work",
+]
 
 
 _LOG_S = 2.0
@@ -244,6 +255,24 @@ def compare_all(home: Home, center: Center) -> int:
         partition = home.partition(number, center.partitions, storage)
         entries += compare(partition, home.log_reader(number)).entries
     return entries
+
+
+def staff_parts(inquiry: Inquiry) -> Callable[[], list[Part]] | None:
+    """What the staff's pages tell of a center's partitions; None if it has none."""
+    from chipcash.center.cluster import ClusterGateway
+    from chipcash.center.staff.health import Part
+
+    if not isinstance(inquiry, ClusterGateway):
+        return None
+
+    def part(state: PartitionState) -> Part:
+        waits = state.waiting + state.under_way
+        how = "ok" if state.workers or state.under_way or not waits else "no worker"
+        if state.moving_to is not None:
+            how = f"moving to {state.moving_to}"
+        return Part(f"partition {state.number}", how, waits, state.node)
+
+    return lambda: [part(state) for state in inquiry.stream.states()]
 
 
 def _cluster(home: Home) -> Cluster:

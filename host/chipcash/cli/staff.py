@@ -25,6 +25,7 @@ from chipcash.cli.base import (
     until_ended,
     when,
 )
+from chipcash.cli.partitions import staff_parts
 from chipcash.home import Home
 
 _PASSWORD = "CHIPCASH_STAFF_PASSWORD"
@@ -86,7 +87,8 @@ def serve(
         closing(home.inquiry()) as inquiry,
         center_at(url, trust, timeout=_HEALTH_S) as client,
     ):
-        center = Center(inquiry, trust, block, lambda: health(inquiry, client.metrics))
+        parts = staff_parts(inquiry)
+        center = Center(inquiry, trust, block, lambda: health(inquiry, client.metrics, parts))
         service = Service(center, staff, host, port, tls=tls)
         show(Report({"url": service.url}, [f"The staff's pages are at {service.url}"]))
         service.run()
