@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import wraps
@@ -43,6 +43,7 @@ __all__ = [
 ]
 
 
+_END_S = 1.0
 _LOG_S = 2.0
 """Seconds between two looks of each log's writer: more entries at once cost less."""
 
@@ -142,7 +143,22 @@ def work(directory: Path, nodes: tuple[str, ...]) -> None:
     cluster = _cluster(home)
     for node in nodes:
         cluster.node(node)
-    asyncio.run(_work(home, cluster, nodes))
+    _run(_work(home, cluster, nodes))
+
+
+def _run(program: Coroutine[Any, Any, None]) -> None:
+    """asyncio.run, which may wait for ever: while NATS is away its client can lose the order to end. All that
+    was under way is done by then."""
+    loop = asyncio.new_event_loop()
+    try:
+        loop.run_until_complete(program)
+    finally:
+        left = asyncio.all_tasks(loop)
+        for task in left:
+            task.cancel()
+        if left:
+            loop.run_until_complete(asyncio.wait(left, timeout=_END_S))
+        loop.set_exception_handler(lambda *_: None)  # nor tell of what is left
 
 
 async def _work(home: Home, cluster: Cluster, nodes: tuple[str, ...]) -> None:
