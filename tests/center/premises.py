@@ -298,7 +298,9 @@ def count(premises: Premises, gateway: ClusterGateway, loads: Sequence[Load]) ->
                 claim_id, title_id, lo, hi = key
                 assert (claim_id, title_id, lo, hi) not in kept, "settled in two ledgers"
                 kept[claim_id, title_id, lo, hi] = new
-    assert held == kept
+    assert not held.keys() - kept.keys(), "acknowledged, and in no ledger"
+    assert not kept.keys() - held.keys(), "in a ledger, and nobody was told"
+    assert held == kept, "under another title than its owner was given"
     gateway.check()
     totals = gateway.accounts()
     assert totals["issued_fen"] == totals["live_fen"] + totals["redeemed_fen"]
