@@ -47,6 +47,8 @@ class Premises:
     ) -> None:
         self.folder = folder
         self.nodes = nodes
+        # Of all tests that these ledgers served: empty ones would cost seconds for each.
+        self.loads: list[Load] = []
         self.home = home.init(folder / "net", "p256", world.NETWORK, partitions=partitions)
         self.nats = Nats(folder, servers)
         urls = {name: server.database(folder.name) for name, server in nodes.items()}

@@ -59,13 +59,9 @@ def place(here: Premises, gateway: ClusterGateway) -> OpenWorld:
     return OpenWorld(here, gateway)
 
 
-LOADS: list[Load] = []
-"""Of all tests: empty ledgers would cost seconds for each, so they share some."""
-
-
-def new_load(place: OpenWorld, fen: int, *titles: o.Title) -> Load:
+def new_load(here: Premises, place: OpenWorld, fen: int, *titles: o.Title) -> Load:
     made = Load(place, titles or place.coins(fen), place.center.settle)
-    LOADS.append(made)
+    here.loads.append(made)
     return made
 
 
@@ -74,14 +70,14 @@ def kill_workers(here: Premises, place: OpenWorld, points: Sequence[str]) -> Non
         titles = place.coins(40 * len(points))
     gateway = place.center
     assert isinstance(gateway, ClusterGateway)
-    with here.working("b"), new_load(place, 0, *titles) as load:
+    with here.working("b"), new_load(here, place, 0, *titles) as load:
         for point in points:
             with here.process("worker", point, "a") as process:
                 assert process.was_killed(), point
             assert load.running, f"{point}: it was killed too late to matter"
         with here.working("a"):
             load.wait(1000)
-            count(here, gateway, LOADS)
+            count(here, gateway, here.loads)
 
 
 def test_a_worker_is_killed(here: Premises, place: OpenWorld) -> None:
@@ -103,7 +99,7 @@ def kill_gateways(here: Premises, place: OpenWorld, points: Sequence[str]) -> No
         CenterClient(f"http://127.0.0.1:{port}", place.trust, timeout=10) as client,
     ):
         load = Load(place, place.coins(40 * len(points)), client.settle)
-        LOADS.append(load)
+        here.loads.append(load)
         with load:
             for point in points:
                 with here.process("gateway", point, str(port)) as process:
@@ -112,7 +108,7 @@ def kill_gateways(here: Premises, place: OpenWorld, points: Sequence[str]) -> No
             with Service(gateway, port=port):
                 load.wait(1000)
         assert load.repeated >= len(points)
-        count(here, gateway, LOADS)
+        count(here, gateway, here.loads)
 
 
 def test_a_gateway_is_killed(here: Premises, place: OpenWorld) -> None:
@@ -135,7 +131,7 @@ def test_partitions_move_under_load_and_moves_are_cut(
     here: Premises, place: OpenWorld, gateway: ClusterGateway, points: Sequence[str]
 ) -> None:
     """Each move is cut before a step, and then ordered again, or back."""
-    with here.working(), new_load(place, 50 * len(points)) as load:
+    with here.working(), new_load(here, place, 50 * len(points)) as load:
         for turn, point in enumerate(points):
             number = turn % 4
             table, _ = gateway.stream.table()
@@ -155,7 +151,7 @@ def test_partitions_move_under_load_and_moves_are_cut(
             assert load.running, "it moved too late to matter"
             load.wait(8)
     with here.working():
-        count(here, gateway, LOADS)
+        count(here, gateway, here.loads)
 
 
 def test_a_node_is_added_and_taken_into_use_under_load(
@@ -168,7 +164,7 @@ def test_a_node_is_added_and_taken_into_use_under_load(
     with (
         here.working(),
         here.process("worker", "", "c"),
-        new_load(place, 80) as load,
+        new_load(here, place, 80) as load,
         closing(here.gateway()) as informed,
     ):
         load.wait(5)
@@ -180,7 +176,7 @@ def test_a_node_is_added_and_taken_into_use_under_load(
         assert move(wider, 2, "b").node == "b"
     here.cluster.save()
     with here.working():
-        count(here, gateway, LOADS)
+        count(here, gateway, here.loads)
 
 
 def test_who_missed_a_move_cannot_settle_where_the_partition_was(
@@ -220,11 +216,11 @@ def test_who_missed_a_move_cannot_settle_where_the_partition_was(
     for each in (late, waiting):
         each.close()
     once = Load(place, titles, gateway.settle)
-    LOADS.append(once)
+    here.loads.append(once)
     with here.working():
         deposit = place.deposit(claim)
         once.acknowledged.append((deposit, gateway.settle(deposit, titles).encode()))
-        count(here, gateway, LOADS)
+        count(here, gateway, here.loads)
 
 
 def test_orders_come_twice_late_and_in_any_order(
@@ -243,7 +239,7 @@ def test_orders_come_twice_late_and_in_any_order(
     with (
         here.working(),
         closing(JetStream(here.cluster.access("admin"))) as admin,
-        new_load(place, 60) as load,
+        new_load(here, place, 60) as load,
     ):
         while load.running:
             load.wait(5)
@@ -254,7 +250,7 @@ def test_orders_come_twice_late_and_in_any_order(
             headers = {OPERATION: order.operation}
             admin.run(admin.js.publish(subject_of(number), order.body, headers=headers))
         wait_until_idle(gateway)
-        count(here, gateway, LOADS)
+        count(here, gateway, here.loads)
 
 
 def wait_until_idle(gateway: ClusterGateway) -> None:
@@ -267,7 +263,7 @@ def wait_until_idle(gateway: ClusterGateway) -> None:
 def test_nats_and_postgresql_are_killed(
     here: Premises, place: OpenWorld, gateway: ClusterGateway
 ) -> None:
-    with here.working(), new_load(place, 80) as load:
+    with here.working(), new_load(here, place, 80) as load:
         load.wait(10)
         here.nats.kill(0)
         time.sleep(0.2)
@@ -279,7 +275,7 @@ def test_nats_and_postgresql_are_killed(
         load.wait(10)
         assert load.running, "they were killed too late to matter"
     with here.working():
-        count(here, gateway, LOADS)
+        count(here, gateway, here.loads)
 
 
 def test_the_queue_loses_everything(
@@ -287,7 +283,7 @@ def test_the_queue_loses_everything(
 ) -> None:
     """Streams hold requests that nobody was answered; where partitions are is found from their ledgers."""
     before, _ = gateway.stream.table()
-    with here.working(), new_load(place, 50) as load:
+    with here.working(), new_load(here, place, 50) as load:
         load.wait(10)
         here.nats.kill(0)
         here.nats.forget(0)
@@ -296,7 +292,7 @@ def test_the_queue_loses_everything(
         here.cluster.upgrade()
         load.wait(10)
     with here.working():
-        count(here, gateway, LOADS)
+        count(here, gateway, here.loads)
 
 
 # ---- who may do what --------------------------------------------------------------------------------
@@ -360,10 +356,10 @@ def test_a_stolen_workers_password_makes_no_money(
     # The order that it took off is repeated, and carried out.
     assert gateway.accounts() == before
     once = Load(place, titles, gateway.settle)
-    LOADS.append(once)
+    here.loads.append(once)
     with here.working():
         once.acknowledged.append((deposit, gateway.settle(deposit, titles).encode()))
-        count(here, gateway, LOADS)
+        count(here, gateway, here.loads)
 
 
 def lie(stolen: JetStream, place: OpenWorld) -> None:
@@ -407,9 +403,9 @@ def test_a_gateway_needs_to_read_ledgers_only(here: Premises) -> None:
     with closing(here.gateway()) as gateway:
         here.cluster.save()
         place = OpenWorld(here, gateway)
-        with here.working(), new_load(place, 5):
+        with here.working(), new_load(here, place, 5):
             pass
-        count(here, gateway, LOADS)
+        count(here, gateway, here.loads)
         with pytest.raises(DatabaseError, match="permission denied"):
             gateway.ledger(0).storage.execute("DELETE FROM slices")
 
@@ -456,7 +452,7 @@ def test_a_stolen_gateways_password_makes_no_money(
         wanted = ("$KV.chipcash.partitions", "$JS.API.STREAM.PURGE.settle-0000")
         assert all_denied(stolen, dict.fromkeys(wanted, b""))
         assert gateway.accounts() == before
-        count(here, gateway, LOADS)
+        count(here, gateway, here.loads)
 
 
 # ---- long ------------------------------------------------------------------------------------------

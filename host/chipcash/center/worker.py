@@ -18,7 +18,7 @@ from nats.aio.client import Client as NATS
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 
-from chipcash.center.errors import CenterRefused
+from chipcash.center.errors import CenterError, CenterRefused
 from chipcash.center.jetstream import (
     CONSUMER,
     MAX_TOGETHER,
@@ -73,7 +73,9 @@ class Worker:
             while not self._ended.is_set():
                 try:
                     table, _ = await read_table(client)
-                except (NatsError, TimeoutError, OSError) as error:
+                except (NatsError, TimeoutError, OSError, CenterError) as error:
+                    if ready is not None and isinstance(error, CenterError):
+                        raise
                     _log.warning("Where partitions are cannot be read just now: %s", error)
                 else:
                     await self._assign(client, table)
