@@ -76,7 +76,8 @@ class Home:
 
         Raises DatabaseError if the ledger is gone; CenterError where the gateway cannot be.
         """
-        values = (self.ledger(), self.key("center"), self.trust(), parameters, clock)
+        trust = self.trust()  # first: a directory without it is no home at all
+        values = (self.ledger(), self.key("center"), trust, parameters, clock)
         cluster = self.cluster()
         if cluster is None:
             return Center(*values)
