@@ -13,6 +13,7 @@ import click
 
 from chipcash.backup import back_up
 from chipcash.center.client import CenterClient
+from chipcash.center.errors import CenterError
 from chipcash.center.limits import Limits
 from chipcash.center.publishing import LogWriter, compare
 from chipcash.center.recovery import recover as take_from_log
@@ -389,7 +390,7 @@ def check(directory: Path) -> Report:
 @home_option
 def backup(target: Path, directory: Path) -> Report:
     """Copy books and log to the new directory TARGET while the center runs. Keys are not copied."""
-    home = Home(directory)
+    home = _of_one_ledger(directory)
     with progress("Copying"):
         complete = back_up(home, target)
     lines = [f"{target} holds the books and the log; keep the .key files elsewhere."]
@@ -405,7 +406,7 @@ def recover(directory: Path) -> Report:
 
     All of the log is audited before any of it counts, and the ledger is checked afterwards.
     """
-    home = Home(directory)
+    home = _of_one_ledger(directory)
     # Who has the log is alone: no center serves meanwhile.
     with (
         closing(home.center()) as center,
@@ -449,6 +450,17 @@ def block(key: bytes, directory: Path) -> Report:
         {"key": key.hex(), "sequence": sequence},
         [f"{key.hex()} is on the blacklist; tills refuse it from their next synchronisation on."],
     )
+
+
+def _of_one_ledger(directory: Path) -> Home:
+    """The home of a center of one ledger. Raises CenterError if it has several."""
+    home = Home(directory)
+    if home.cluster() is not None:
+        raise CenterError(
+            "This center has several ledgers, which this command cannot take together; nothing was done.",
+            hint="Use PostgreSQL's own tools for each node: see Backup in docs/partitions.md.",
+        )
+    return home
 
 
 def _network(text: str) -> bytes:
