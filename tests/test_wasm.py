@@ -25,6 +25,8 @@ _MODULES = sorted(
     # The one is long, and as many bytes in one go as the heap can grow to; the others need a socket.
     if file.stem not in ("test_fuzz", "test_tropic01", "test_tropic01_card")
 )
+_LONG = ("test_vectors",)
+"""Takes as long as all the others; what computes is in theirs too."""
 _VECTORS = _HERE.parent / "protocols" / "vectors"
 _PACKAGE = Path(
     sys.prefix, "wasm", "node_modules", "@micropython", "micropython-webassembly-pyscript"
@@ -71,7 +73,10 @@ def _run(module: str, folders: list[str]) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize("module", _MODULES)
+@pytest.mark.parametrize(
+    "module",
+    [pytest.param(x, marks=pytest.mark.long) if x in _LONG else x for x in _MODULES],
+)
 def test_module(module: str, folders: list[str]) -> None:
     source = (_PORTABLE / f"{module}.py").read_text()
     assert f"passed: {source.count('def test_')}\n" in _run(module, folders)

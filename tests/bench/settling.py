@@ -25,14 +25,13 @@ from chipcash_wire import objects as o
 from tests.center import pg_server
 from tests.center.world import World
 
-BATCH = 200
-"""Claims in a deposit: the most, as a till that was offline for long brings them."""
 PAYMENT_PARTS = ("verify", "ledger", "rest")
 
 _ROOT = Path(__file__).resolve().parents[2]
 _COLD = 3
 """Deposits that are not counted: what they read is in no cache yet."""
 _AMOUNT = 1234
+_SIGNATURES = 200
 _PROCESSORS = os.cpu_count() or 1
 
 
@@ -43,7 +42,7 @@ def verified(suite: str, times: int) -> float:
     signature = key.sign(message)
 
     def verify(_: int) -> None:
-        for _ in range(BATCH):
+        for _ in range(_SIGNATURES):
             assert crypto.verify(key.suite.id, key.public, message, signature)
 
     rates = []
@@ -51,7 +50,7 @@ def verified(suite: str, times: int) -> float:
         for _ in range(times):
             start = time.perf_counter()
             list(pool.map(verify, range(_PROCESSORS)))
-            rates.append(_PROCESSORS * BATCH / (time.perf_counter() - start))
+            rates.append(_PROCESSORS * _SIGNATURES / (time.perf_counter() - start))
     return median(rates)
 
 
@@ -85,8 +84,10 @@ def _deposit(client: httpx.Client, url: str, deposit: bytes) -> None:
     assert all(x.state == o.SETTLED for result in results for x in result.outcomes)
 
 
-def settled(ledger: str, suite: str, times: int, singles: int, clients: int) -> dict[int, float]:
-    """Claims a second over HTTP, from so many clients at once, by claims in a deposit: 1 and BATCH."""
+def settled(
+    ledger: str, suite: str, batch: int, times: int, singles: int, clients: int
+) -> dict[int, float]:
+    """Claims a second over HTTP, from so many clients at once, by claims in a deposit: 1 and batch."""
     rates = {}
     with (
         closing((world := World(ledger, suite)).center),
@@ -94,7 +95,7 @@ def settled(ledger: str, suite: str, times: int, singles: int, clients: int) -> 
         serving(ledger, suite, _PROCESSORS) as url,
         ThreadPoolExecutor(clients) as pool,
     ):
-        for claims, count in ((1, times * singles), (BATCH, times * clients)):
+        for claims, count in ((1, times * singles), (batch, times * clients)):
             made = [make_deposit(world, claims).encode() for _ in range(count + clients)]
             # Processes begin, and read their files, with the first.
             list(pool.map(partial(_deposit, client, url), made[:clients]))
@@ -131,8 +132,10 @@ def payments(ledger: str, suite: str, times: int) -> dict[str, float]:
     return {**found, "rest": max(found["p50"] - found["verify"] - found["ledger"], 0.01)}
 
 
-def growth(server: pg_server.Server, sizes: Sequence[int], times: int) -> dict[int, float]:
-    """Microseconds of a claim, verified and settled in PostgreSQL by deposits of BATCH, by how many titles
+def growth(
+    server: pg_server.Server, sizes: Sequence[int], batch: int, times: int
+) -> dict[int, float]:
+    """Microseconds of a claim, verified and settled in PostgreSQL by deposits of batch, by how many titles
     its ledger holds."""
     with ExitStack() as stack:
         worlds = {}
@@ -145,10 +148,10 @@ def growth(server: pg_server.Server, sizes: Sequence[int], times: int) -> dict[i
         spans: dict[int, list[float]] = {size: [] for size in sizes}
         for _ in range(times + _COLD):
             for size, world in worlds.items():
-                deposit = make_deposit(world, BATCH)
+                deposit = make_deposit(world, batch)
                 start = time.perf_counter()
                 world.center.settle(deposit)
-                spans[size].append((time.perf_counter() - start) / BATCH * 1e6)
+                spans[size].append((time.perf_counter() - start) / batch * 1e6)
     return {size: median(each[_COLD:]) for size, each in spans.items()}
 
 

@@ -33,7 +33,7 @@ _NAMES = {
     "card.mpy",
     *(f"card.heap.{n}-title.{suite}" for n in (1, 8) for suite in ("gm", "p256")),
     *(f"center.verified.{suite}" for suite in ("gm", "p256")),
-    *(f"center.settled.{x}{db}.batch-{n}" for x in ("gm", "p256") for db in _DATABASES for n in (1, 200)),
+    *(f"center.settled.{x}{db}.batch-{n}" for x in ("gm", "p256") for db in _DATABASES for n in (1, 20)),
     *(f"center.payment.{x}{db}.{part}" for x in ("gm", "p256") for db in _DATABASES
       for part in ("p50", "p99", *settling.PAYMENT_PARTS)),
     *(f"center.growth.{n}" for n in (100, 1000)),

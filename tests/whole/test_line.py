@@ -449,12 +449,13 @@ class Machine(RuleBasedStateMachine):
 
 
 @pytest.mark.timeout(900)  # a failing example takes minutes to shrink
-def test_no_fen_appears_or_is_lost() -> None:
+@pytest.mark.parametrize("histories", [60, pytest.param(300, marks=pytest.mark.long)])
+def test_no_fen_appears_or_is_lost(histories: int) -> None:
     happened.clear()
     run_state_machine_as_test(
         Machine,
         settings=settings(
-            max_examples=100,
+            max_examples=histories,
             stateful_step_count=40,
             deadline=None,
             suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
