@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from functools import partial
@@ -77,11 +77,16 @@ def serving(ledger: str, suite: str, processes: int) -> Iterator[str]:
             server.stdin.close()
 
 
-def _deposit(client: httpx.Client, url: str, deposit: bytes) -> None:
+def _deposit(client: httpx.Client, url: str, deposit: bytes) -> bytes:
     answer = client.post(f"{url}/v1/deposits", content=deposit)
     assert answer.status_code == 200, answer.text
-    results = o.Receipt.decode(answer.content).results
-    assert all(x.state == o.SETTLED for result in results for x in result.outcomes)
+    return answer.content
+
+
+def _need_settled(receipts: Iterable[bytes]) -> None:
+    for receipt in receipts:
+        results = o.Receipt.decode(receipt).results
+        assert all(x.state == o.SETTLED for result in results for x in result.outcomes)
 
 
 def settled(
@@ -100,8 +105,9 @@ def settled(
             # Processes begin, and read their files, with the first.
             list(pool.map(partial(_deposit, client, url), made[:clients]))
             start = time.perf_counter()
-            list(pool.map(partial(_deposit, client, url), made[clients:]))
+            receipts = list(pool.map(partial(_deposit, client, url), made[clients:]))
             rates[claims] = claims * count / (time.perf_counter() - start)
+            _need_settled(receipts)
     return rates
 
 
@@ -115,8 +121,9 @@ def payments(ledger: str, suite: str, times: int) -> dict[str, float]:
         with serving(ledger, suite, 1) as url:
             for deposit in [make_deposit(world, 1).encode() for _ in range(times + 5)]:
                 start = time.perf_counter()
-                _deposit(client, url, deposit)
+                receipt = _deposit(client, url, deposit)
                 whole.append((time.perf_counter() - start) * 1000)
+                _need_settled([receipt])
         verifier = Verifier(world.center.storage, world.trust)
         checking, settling = [], []
         for deposit in [make_deposit(world, 1).encode() for _ in range(times)]:

@@ -133,7 +133,7 @@ def test_the_images_packages_are_those_that_were_tested() -> None:
     pin = re.compile(r"^([a-z0-9-]+)==(\S+)", re.MULTILINE)
     tested = dict(pin.findall((ROOT / "requirements.lock").read_text()))
     image = dict(pin.findall((DEPLOY / "requirements.lock").read_text()))
-    assert {"starlette", "uvicorn", "psycopg", "hatchling"} <= set(image)
+    assert {"jinja2", "starlette", "uvicorn", "psycopg", "hatchling"} <= set(image)
     assert image.items() <= tested.items()
     assert not {"pytest", "schemathesis", "pyscard"} & set(image)
 
