@@ -4,10 +4,16 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import httpx
 import pytest
 
 from chipcash.center.batch import MAX_INTERVALS
@@ -94,3 +100,51 @@ def test_processes_that_are_killed_are_replaced(world: World) -> None:
     world.center.check()
     world.center.close()
     assert _others() == []
+
+
+def _children(pid: int) -> list[int]:
+    threads = Path(f"/proc/{pid}/task").iterdir()
+    return [int(x) for thread in threads for x in (thread / "children").read_text().split()]
+
+
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGKILL])
+def test_they_end_with_the_center(ending: signal.Signals, tmp_path: Path) -> None:
+    """Also by Ctrl-C, which all of a terminal's programs get: nobody is shown a traceback."""
+    ledger = str(tmp_path / "ledger.db")
+    world = World(ledger)
+    deposits = [
+        world.deposit(world.claim("alice", "shop", [(world.issue(9, "alice"), 0, 9)])).encode()
+        for _ in range(8)
+    ]
+    world.center.close()
+    server = subprocess.Popen(
+        [sys.executable, "-m", "tests.bench.serving", ledger, "p256", "2"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parents[2],
+        start_new_session=True,
+    )
+    with server, httpx.Client() as client:
+        assert server.stdin is not None and server.stdout is not None and server.stderr is not None
+        url = server.stdout.readline().strip()
+        with ThreadPoolExecutor(8) as pool:
+            answers = pool.map(lambda x: client.post(f"{url}/v1/deposits", content=x), deposits)
+            assert {answer.status_code for answer in answers} == {200}
+        others = _children(server.pid)
+        assert len(others) >= 2  # and the one that keeps count of what they share
+        if ending == signal.SIGKILL:
+            server.kill()
+        else:
+            for pid in others:
+                os.kill(pid, ending)
+            time.sleep(0.2)
+            assert client.post(f"{url}/v1/deposits", content=deposits[0]).status_code == 200
+            server.stdin.close()
+        server.wait(10)
+        until = time.monotonic() + 10
+        while any(Path(f"/proc/{pid}").exists() for pid in others):
+            assert time.monotonic() < until, "they are still there"
+            time.sleep(0.05)
+        assert "Traceback" not in server.stderr.read()

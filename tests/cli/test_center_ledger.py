@@ -149,6 +149,7 @@ def test_partitions_are_decided_on_at_the_beginning(cli: Cli) -> None:
     assert "no PostgreSQL node c" in cli.json("center", "work", "--node", "c", code=20)["message"]
     told = cli.json("center", "work", "--node", "b", code=21)
     assert "hunter2" not in json.dumps(told)
+    assert "workers verify" in cli.run("center", "serve", "--processes", "2", code=2).stderr
     for words in (["backup", "copy"], ["recover"]):
         told = cli.json("center", *words, code=20)
         assert "several ledgers" in told["message"] and not (cli.folder / "copy").exists()

@@ -6,9 +6,11 @@ anywhere: by the thread that settles, or in processes of their own, on all proce
 from __future__ import annotations
 
 import multiprocessing
+import os
+import signal
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
@@ -150,10 +152,10 @@ class Checkers:
         for _ in range(_TRIES - 1):
             pool = self._running()
             try:
-                return pool.submit(_check, body).result()
+                return self._submit(pool, body).result()
             except BrokenProcessPool:  # somebody killed one: nothing was settled, others take over
                 self._drop(pool)
-        return self._running().submit(_check, body).result()
+        return self._submit(self._running(), body).result()
 
     def close(self) -> None:
         """End them."""
@@ -161,6 +163,14 @@ class Checkers:
             pool, self._pool = self._pool, None
         if pool is not None:
             pool.shutdown()
+
+    def _submit(self, pool: ProcessPoolExecutor, body: bytes) -> Future[Checked]:
+        # It may begin a process, which inherits what this thread does not hear: Ctrl-C is for the center.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+        try:
+            return pool.submit(_check, body)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def _running(self) -> ProcessPoolExecutor:
         with self._lock:
@@ -187,7 +197,16 @@ _verifier: Verifier | None = None
 
 def _begin(ledger: str | Path, trust: Trust) -> None:
     global _verifier
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     _verifier = Verifier(open_storage(ledger), trust)
+
+
+def _end_with_parent() -> None:
+    """Wait for the center's end, whatever it died of."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(0)
 
 
 def _check(body: bytes) -> Checked:
