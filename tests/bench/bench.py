@@ -592,14 +592,11 @@ def measure_center(report: Report, effort: Effort, folder: Path) -> None:
             rate = settling.verified(suite, effort.settlings)
             report.add(f"center.verified.{suite}", rate, "signatures/s")
             for name, where in ledgers.items():
-                rates = settling.settled(
-                    where(suite),
-                    suite,
-                    effort.batch,
-                    effort.settlings,
-                    effort.singles,
-                    effort.clients,
-                )
+                with settling.serving(where(suite), suite) as center:
+                    rates = settling.settled(
+                        center, effort.batch, effort.settlings, effort.singles, effort.clients
+                    )
+                    found = settling.payments(center, effort.payments)
                 for claims, rate in rates.items():
                     share = _SHARE[suite] if claims > 1 else None
                     report.add(
@@ -609,8 +606,6 @@ def measure_center(report: Report, effort: Effort, folder: Path) -> None:
                         ratio_to=f"center.verified.{suite}",
                         ratio_at_least=share,
                     )
-            for name, where in ledgers.items():
-                found = settling.payments(where(f"{suite}.single"), suite, effort.payments)
                 for part, ms in found.items():
                     most = _MAX_PAYMENT_MS if part == "p99" else None
                     report.add(f"center.payment.{suite}{name}.{part}", ms, "ms", at_most=most)

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median, quantiles
 
@@ -63,24 +63,37 @@ def make_deposit(world: World, claims: int) -> o.Deposit:
     return world.deposit(*made)
 
 
+@dataclass(frozen=True)
+class Served:
+    """A center in a process of its own, and its ledger as who signs sees it."""
+
+    world: World
+    client: httpx.Client
+    url: str
+
+    def deposit(self, deposit: bytes) -> bytes:
+        """The receipt."""
+        answer = self.client.post(f"{self.url}/v1/deposits", content=deposit)
+        assert answer.status_code == 200, answer.text
+        return answer.content
+
+
 @contextmanager
-def serving(ledger: str, suite: str, processes: int) -> Iterator[str]:
-    """The URL of a center in a process of its own."""
-    program = [sys.executable, "-m", "tests.bench.serving", ledger, suite, str(processes)]
-    with subprocess.Popen(
-        program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=_ROOT
-    ) as server:
+def serving(ledger: str, suite: str) -> Iterator[Served]:
+    """A center that checks deposits in as many processes as there are processors."""
+    program = [sys.executable, "-m", "tests.bench.serving", ledger, suite, str(_PROCESSORS)]
+    with (
+        closing((world := World(ledger, suite)).center),
+        httpx.Client(timeout=60) as client,
+        subprocess.Popen(
+            program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=_ROOT
+        ) as server,
+    ):
         assert server.stdin is not None and server.stdout is not None
         try:
-            yield server.stdout.readline().strip()
+            yield Served(world, client, server.stdout.readline().strip())
         finally:
             server.stdin.close()
-
-
-def _deposit(client: httpx.Client, url: str, deposit: bytes) -> bytes:
-    answer = client.post(f"{url}/v1/deposits", content=deposit)
-    assert answer.status_code == 200, answer.text
-    return answer.content
 
 
 def _need_settled(receipts: Iterable[bytes]) -> None:
@@ -89,51 +102,44 @@ def _need_settled(receipts: Iterable[bytes]) -> None:
         assert all(x.state == o.SETTLED for result in results for x in result.outcomes)
 
 
-def settled(
-    ledger: str, suite: str, batch: int, times: int, singles: int, clients: int
-) -> dict[int, float]:
+def settled(center: Served, batch: int, times: int, singles: int, clients: int) -> dict[int, float]:
     """Claims a second over HTTP, from so many clients at once, by claims in a deposit: 1 and batch."""
     rates = {}
-    with (
-        closing((world := World(ledger, suite)).center),
-        httpx.Client(timeout=60) as client,
-        serving(ledger, suite, _PROCESSORS) as url,
-        ThreadPoolExecutor(clients) as pool,
-    ):
+    with ThreadPoolExecutor(clients) as pool:
         for claims, count in ((1, times * singles), (batch, times * clients)):
-            made = [make_deposit(world, claims).encode() for _ in range(count + clients)]
+            made = [make_deposit(center.world, claims).encode() for _ in range(count + clients)]
             # Processes begin, and read their files, with the first.
-            list(pool.map(partial(_deposit, client, url), made[:clients]))
+            list(pool.map(center.deposit, made[:clients]))
             start = time.perf_counter()
-            receipts = list(pool.map(partial(_deposit, client, url), made[clients:]))
+            receipts = list(pool.map(center.deposit, made[clients:]))
             rates[claims] = claims * count / (time.perf_counter() - start)
             _need_settled(receipts)
     return rates
 
 
-def payments(ledger: str, suite: str, times: int) -> dict[str, float]:
+def payments(center: Served, times: int) -> dict[str, float]:
     """Milliseconds of a single payment online, one after the other: p50, p99, and medians of what it goes to.
 
-    verify: deposit read, signature verified; ledger: settled, on the disk; rest: HTTP, client and server.
+    verify: deposit read, signature verified; ledger: settled, on the disk; rest: HTTP, client and server, and
+    the way to the process that verifies.
     """
-    with closing((world := World(ledger, suite)).center), httpx.Client() as client:
-        whole = []
-        with serving(ledger, suite, 1) as url:
-            for deposit in [make_deposit(world, 1).encode() for _ in range(times + 5)]:
-                start = time.perf_counter()
-                receipt = _deposit(client, url, deposit)
-                whole.append((time.perf_counter() - start) * 1000)
-                _need_settled([receipt])
-        verifier = Verifier(world.center.storage, world.trust)
-        checking, settling = [], []
-        for deposit in [make_deposit(world, 1).encode() for _ in range(times)]:
-            start = time.perf_counter()
-            verifier.check_body(deposit)
-            checked = time.perf_counter()
-            world.center.settle_body(deposit)  # which verifies it again
-            checking.append((checked - start) * 1000)
-            settling.append((time.perf_counter() - checked - (checked - start)) * 1000)
-    whole = whole[5:]
+    world = center.world
+    whole = []
+    for deposit in [make_deposit(world, 1).encode() for _ in range(times + _COLD)]:
+        start = time.perf_counter()
+        receipt = center.deposit(deposit)
+        whole.append((time.perf_counter() - start) * 1000)
+        _need_settled([receipt])
+    verifier = Verifier(world.center.storage, world.trust)
+    checking, settling = [], []
+    for deposit in [make_deposit(world, 1).encode() for _ in range(times)]:
+        start = time.perf_counter()
+        verifier.check_body(deposit)
+        checked = time.perf_counter()
+        world.center.settle_body(deposit)  # which verifies it again
+        checking.append((checked - start) * 1000)
+        settling.append((time.perf_counter() - checked - (checked - start)) * 1000)
+    whole = whole[_COLD:]
     cut = quantiles(whole, n=100, method="inclusive")
     found = {"p50": cut[49], "p99": cut[98], "verify": median(checking), "ledger": median(settling)}
     return {**found, "rest": max(found["p50"] - found["verify"] - found["ledger"], 0.01)}
