@@ -45,7 +45,7 @@ def browser() -> Iterator[Browser]:
 
     program = shutil.which("chromium")
     if program is None:
-        pytest.skip("chromium is not installed")
+        pytest.skip("chromium is not installed; run: make setup")
     with sync_playwright() as playwright:
         found = playwright.chromium.launch(executable_path=program, args=list(_ARGUMENTS))
         yield found

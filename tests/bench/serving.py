@@ -20,7 +20,7 @@ def main() -> None:
     ledger, suite, processes = sys.argv[1:]
     with closing(Center(ledger, key("center", suite), trust(suite), clock=lambda: START)) as center:
         if int(processes) > 1:
-            center.check_in(int(processes), ledger)
+            center.check_in(int(processes))
         with Service(center) as service:
             print(service.url, flush=True)
             sys.stdin.read()

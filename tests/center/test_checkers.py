@@ -27,7 +27,7 @@ from tests.center.world import World, dump, states
 def world(tmp_path: Path) -> Iterator[World]:
     path = tmp_path / "ledger.db"
     world = World(path)
-    world.center.check_in(2, path)
+    world.center.check_in(2)
     yield world
     world.center.close()
 
@@ -52,6 +52,13 @@ def test_it_is_the_same_wherever_it_is_checked(world: World) -> None:
     assert world.center.settle(deposit) == receipt  # as this process checks it
     assert len(world.center.blacklist()[0]) == 1
     world.center.check()
+
+
+def test_a_ledger_in_memory_is_nobody_elses() -> None:
+    world = World()
+    with pytest.raises(ValueError, match="in a file or at a server"):
+        world.center.check_in(2)
+    world.center.close()
 
 
 def test_refusals_come_from_there(world: World) -> None:

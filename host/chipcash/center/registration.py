@@ -63,12 +63,18 @@ class Center(Inquiry):
         self._key = key
         self._clock = clock
         self._fresh_serial = fresh_serial
+        self._ledger = ledger
         self.verifier = Verifier(self.storage, trust)
         self.checkers: Checkers | None = None
 
-    def check_in(self, processes: int, ledger: str | Path) -> None:
+    def check_in(self, processes: int) -> None:
         """From now on have deposits checked in so many processes of their own, which open the ledger too."""
-        self.checkers = Checkers(ledger, self.trust, processes)
+        # One in memory is nobody else's: its titles would be unknown there.
+        if isinstance(self._ledger, Storage) or str(self._ledger) == ":memory:":
+            raise ValueError(
+                "only a ledger in a file or at a server can be read by other processes"
+            )
+        self.checkers = Checkers(self._ledger, self.trust, processes)
 
     def close(self) -> None:
         """Close the ledger, and end what checks deposits."""

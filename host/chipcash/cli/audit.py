@@ -10,7 +10,7 @@ import click
 
 from chipcash import files
 from chipcash.cli.base import Command, Report, network_option, progress, table, when, yuan
-from chipcash.cli.logs import entries_option, log_option, quorum_option, reader_of, witness_option
+from chipcash.cli.logs import log_options, reader_of
 from chipcash.log.audit import Replay, audit
 from chipcash.log.note import Checkpoint, Key, open_checkpoint
 from chipcash.log.scope import scope_of
@@ -18,12 +18,8 @@ from chipcash.trust import Trust
 
 
 @click.command("audit", cls=Command)
-@click.argument("location", metavar="LOG")
+@log_options
 @network_option
-@log_option
-@entries_option
-@witness_option
-@quorum_option
 @click.option(
     "--checkpoint",
     "kept",

@@ -30,6 +30,8 @@ from chipcash_wire import commands as c
 from chipcash_wire.tlv import WireError
 
 if TYPE_CHECKING:
+    import ssl
+
     from chipcash.card import Card
     from chipcash.center.client import CenterClient
     from chipcash.trust import Trust
@@ -461,6 +463,53 @@ def _home_option(required: bool) -> Callable[[_Function], _Function]:
 
 home_option = _home_option(True)
 optional_home_option = _home_option(False)
+
+
+def listen_options(port: int) -> Callable[[_Function], _Function]:
+    """The options that say where a service listens: host, port. port: the one by default."""
+
+    def add(function: _Function) -> _Function:
+        function = click.option(
+            "--port",
+            type=click.IntRange(0, 65535),
+            default=port,
+            show_default=True,
+            help="Port; 0 takes a free one.",
+        )(function)
+        return click.option(
+            "--host", default="127.0.0.1", show_default=True, help="Address to listen on."
+        )(function)
+
+    return add
+
+
+PEM_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+"""A file with certificates or a key."""
+
+
+def tls_options(function: _Function) -> _Function:
+    """The options that have a service speak TLS: tls_cert, tls_key. See server_tls()."""
+    function = click.option(
+        "--tls-key", type=PEM_FILE, help="Its private key, where --tls-cert does not hold it."
+    )(function)
+    return click.option(
+        "--tls-cert",
+        type=PEM_FILE,
+        help="The service's certificate, and those between it and its authority: PEM.",
+    )(function)
+
+
+def server_tls(
+    certificate: Path | None, key: Path | None, client_ca: Path | None = None
+) -> ssl.SSLContext | None:
+    """What those options ask for, None for none. Raises TlsError, UsageError."""
+    from chipcash.tls import server_context
+
+    if certificate is not None:
+        return server_context(certificate, key, client_ca)
+    if key or client_ca:
+        raise click.UsageError("--tls-key and --client-ca go with --tls-cert.")
+    return None
 
 
 def connection_at(path: str, wait: float) -> Connection:

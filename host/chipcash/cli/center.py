@@ -23,17 +23,21 @@ from chipcash.center.storage import upgrade as bring_up_to_date
 from chipcash.cli import partitions
 from chipcash.cli.base import (
     KEY,
+    PEM_FILE,
     Group,
     Hex,
     Report,
     center_at,
     center_option,
     home_option,
+    listen_options,
     network_option,
     progress,
+    server_tls,
     show,
     suite_option,
     table,
+    tls_options,
     until_ended,
     when,
     yuan,
@@ -44,19 +48,12 @@ from chipcash.home import Home
 from chipcash.home import init as make_home
 from chipcash.log.cosigning import Witness
 from chipcash.logs import log_to
-from chipcash.tls import server_context
 from chipcash.trust import Trust
 from chipcash_wire import objects as o
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 _REASONS = {o.REASON_REPEAT_PAYMENT: "repeat payment", o.REASON_LOST: "lost"}
-
-
-def _file_option(name: str, help: str) -> Callable[[_Function], _Function]:
-    return click.option(
-        name, type=click.Path(exists=True, dir_okay=False, path_type=Path), help=help
-    )
 
 
 def _rate_option(name: str, default: int, who: str) -> Callable[[_Function], _Function]:
@@ -138,14 +135,7 @@ def init(
 
 @command.command("serve")
 @home_option
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@click.option(
-    "--port",
-    type=click.IntRange(0, 65535),
-    default=8700,
-    show_default=True,
-    help="Port; 0 takes a free one.",
-)
+@listen_options(8700)
 @click.option(
     "--witness",
     "witnesses",
@@ -166,12 +156,11 @@ def init(
     show_default=True,
     help="Processes that verify signatures, best as many as processors; 1 is the center itself.",
 )
-@_file_option(
-    "--tls-cert", "The center's certificate, and those between it and its authority: PEM."
-)
-@_file_option("--tls-key", "Its private key, where --tls-cert does not hold it.")
-@_file_option(
-    "--client-ca", "Who certifies institutions: what is for them then wants a certificate."
+@tls_options
+@click.option(
+    "--client-ca",
+    type=PEM_FILE,
+    help="Who certifies institutions: what is for them then wants a certificate.",
 )
 @_rate_option("--rate", 20, "an address; what comes in 10 s may come at once")
 @_rate_option("--institution-rate", 200, "an institution that shows its certificate")
@@ -213,11 +202,9 @@ def serve(
     log_file: str | None,
 ) -> None:
     """Run the center until Ctrl-C. Prints its URL once it answers; its log is at URL/log."""
-    if tls_cert is None and (tls_key or client_ca):
-        raise click.UsageError("--tls-key and --client-ca go with --tls-cert.")
+    tls = server_tls(tls_cert, tls_key, client_ca)
     if log_file is not None:
         log_to(log_file)
-    tls = None if tls_cert is None else server_context(tls_cert, tls_key, client_ca)
     home = Home(directory)
     if processes > 1 and home.cluster() is not None:
         raise click.UsageError("--processes is for one ledger; here the workers verify.")
@@ -225,7 +212,7 @@ def serve(
         raise click.UsageError("--no-logs is for a center of several ledgers; this one has one.")
     with until_ended(), closing(home.center()) as center, ExitStack() as stack:
         if processes > 1:
-            center.check_in(processes, home.ledger())
+            center.check_in(processes)
         log, writer = None, None
         if not no_logs:
             log = home.log()

@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
@@ -17,12 +18,11 @@ __all__ = [
     "LOG_KEY",
     "WITNESS",
     "WITNESS_KEY",
-    "entries_option",
-    "log_option",
-    "quorum_option",
+    "log_options",
     "reader_of",
-    "witness_option",
 ]
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
 class KeyString(click.ParamType):  # type: ignore[type-arg]
@@ -69,30 +69,39 @@ WITNESS = WitnessAt()
 LOG_KEY = KeyString(SIGNATURE)
 WITNESS_KEY = KeyString(COSIGNATURE)
 
-log_option = click.option(
-    "--log",
-    "log",
-    type=LOG_KEY,
-    required=True,
-    metavar="KEY",
-    help="The log's key string, or a file that holds it.",
+_READ = (
+    click.argument("location", metavar="LOG"),
+    click.option(
+        "--log",
+        "log",
+        type=LOG_KEY,
+        required=True,
+        metavar="KEY",
+        help="The log's key string, or a file that holds it.",
+    ),
+    click.option("--entries", metavar="LOG", help="Where the entries are, if not there too."),
+    click.option(
+        "--witness",
+        "witnesses",
+        type=WITNESS_KEY,
+        multiple=True,
+        metavar="KEY",
+        help="Key string of a witness, or a file that holds it; may come several times.",
+    ),
+    click.option(
+        "--quorum",
+        type=click.IntRange(0),
+        help="Cosignatures that the checkpoint needs; more than half of the witnesses if not given.",
+    ),
 )
-entries_option = click.option(
-    "--entries", metavar="LOG", help="Where the entries are, if not there too."
-)
-witness_option = click.option(
-    "--witness",
-    "witnesses",
-    type=WITNESS_KEY,
-    multiple=True,
-    metavar="KEY",
-    help="Key string of a witness, or a file that holds it; may come several times.",
-)
-quorum_option = click.option(
-    "--quorum",
-    type=click.IntRange(0),
-    help="Cosignatures that the checkpoint needs; more than half of the witnesses if not given.",
-)
+
+
+def log_options(function: _Function) -> _Function:
+    """The argument and the options that say which log to read, whose, and who has to have cosigned it: what
+    reader_of() takes."""
+    for option in reversed(_READ):
+        function = option(function)
+    return function
 
 
 def reader_of(

@@ -14,7 +14,15 @@ from pathlib import Path
 
 import click
 
-from chipcash.cli.base import EXIT_FAILED, Group, Report, progress, show, until_ended
+from chipcash.cli.base import (
+    EXIT_FAILED,
+    Group,
+    Report,
+    listen_options,
+    progress,
+    show,
+    until_ended,
+)
 from chipcash.errors import SimError, TransportError
 from chipcash.transports import pcsc
 from chipcash_sim import emulator, forms, pcscd, places
@@ -272,14 +280,7 @@ def _draw(frame: bytes, screen: Path) -> None:
 
 @command.command("serve")
 @click.argument("directory", type=click.Path(file_okay=False, path_type=Path))
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@click.option(
-    "--port",
-    type=click.IntRange(0, 65535),
-    default=8701,
-    show_default=True,
-    help="Port; 0 takes a free one.",
-)
+@listen_options(8701)
 @click.option("--allow-remote", is_flag=True, help="Let other machines use the cards, too.")
 def serve(directory: Path, host: str, port: int, allow_remote: bool) -> None:
     """Let programs make, insert, tear and read the cards of DIRECTORY over HTTP, until Ctrl-C.

@@ -8,14 +8,20 @@ from pathlib import Path
 import click
 
 from chipcash import files
-from chipcash.cli.base import Group, Report, network_option, progress, show, until_ended, when
+from chipcash.cli.base import (
+    Group,
+    Report,
+    listen_options,
+    network_option,
+    progress,
+    show,
+    until_ended,
+    when,
+)
 from chipcash.cli.logs import (
     WITNESS_KEY,
-    entries_option,
-    log_option,
-    quorum_option,
+    log_options,
     reader_of,
-    witness_option,
 )
 from chipcash.log.note import COSIGNATURE, Key, SigningKey
 from chipcash.log.reader import source_at
@@ -31,13 +37,9 @@ def command() -> None:
 
 
 @command.command("build")
-@click.argument("location", metavar="LOG")
+@log_options
 @click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
 @network_option
-@log_option
-@entries_option
-@witness_option
-@quorum_option
 @click.option(
     "--auditor",
     "auditors",
@@ -82,13 +84,9 @@ def build(
 
 
 @command.command("confirm")
-@click.argument("location", metavar="LOG")
+@log_options
 @click.argument("site", metavar="SITE")
 @network_option
-@log_option
-@entries_option
-@witness_option
-@quorum_option
 @click.option(
     "--key",
     "key_file",
@@ -131,14 +129,7 @@ def confirm(
 
 @command.command("serve")
 @click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@click.option(
-    "--port",
-    type=click.IntRange(0, 65535),
-    default=8720,
-    show_default=True,
-    help="Port; 0 takes a free one.",
-)
+@listen_options(8730)
 def serve(folder: Path, host: str, port: int) -> None:
     """Serve the site in FOLDER until Ctrl-C. Prints its URL once it answers."""
     with until_ended():

@@ -20,8 +20,11 @@ from chipcash.cli.base import (
     center_at,
     center_option,
     home_option,
+    listen_options,
     progress,
+    server_tls,
     show,
+    tls_options,
     until_ended,
     when,
 )
@@ -29,7 +32,6 @@ from chipcash.cli.partitions import staff_parts
 from chipcash.home import Home
 
 _PASSWORD = "CHIPCASH_STAFF_PASSWORD"
-_PEM = click.Path(exists=True, dir_okay=False, path_type=Path)
 _HEALTH_S = 3.0
 """How long the page of the center's health waits for it."""
 
@@ -48,18 +50,8 @@ def command() -> None:
 
 @command.command("serve")
 @home_option
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@click.option(
-    "--port",
-    type=click.IntRange(0, 65535),
-    default=8720,
-    show_default=True,
-    help="Port; 0 takes a free one.",
-)
-@click.option(
-    "--tls-cert", type=_PEM, help="The pages' certificate, and those up to its authority: PEM."
-)
-@click.option("--tls-key", type=_PEM, help="Its private key, where --tls-cert does not hold it.")
+@listen_options(8720)
+@tls_options
 @center_option
 def serve(
     directory: Path, host: str, port: int, tls_cert: Path | None, tls_key: Path | None, url: str
@@ -68,11 +60,8 @@ def serve(
     from chipcash.center.staff.health import health
     from chipcash.center.staff.service import Service
     from chipcash.center.staff.site import Center
-    from chipcash.tls import server_context
 
-    if tls_key is not None and tls_cert is None:
-        raise click.UsageError("--tls-key goes with --tls-cert.")
-    tls = None if tls_cert is None else server_context(tls_cert, tls_key)
+    tls = server_tls(tls_cert, tls_key)
     home = Home(directory)
     trust = home.trust()
 

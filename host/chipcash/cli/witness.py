@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from chipcash.cli.base import Group, Report, show, until_ended
+from chipcash.cli.base import Group, Report, listen_options, show, until_ended
 from chipcash.cli.logs import LOG_KEY
 from chipcash.log.note import COSIGNATURE, Key, SigningKey
 from chipcash.log.witness import State, Witness, WitnessService
@@ -69,14 +69,7 @@ def init(name: str, key_file: Path, state: Path) -> Report:
 )
 @key_option
 @state_option
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@click.option(
-    "--port",
-    type=click.IntRange(0, 65535),
-    default=8710,
-    show_default=True,
-    help="Port; 0 takes a free one.",
-)
+@listen_options(8710)
 def serve(logs: tuple[Key, ...], key_file: Path, state: Path, host: str, port: int) -> None:
     """Run the witness until Ctrl-C. Prints its URL once it answers; a fork of a log is told on stderr."""
     key = SigningKey.load(key_file, COSIGNATURE)
