@@ -23,6 +23,7 @@ from chipcash import home
 from chipcash.center import jetstream
 from chipcash.center.cluster import Cluster, ClusterGateway
 from chipcash.center.errors import CenterUnreachable
+from chipcash.center.gateway import Gateway
 from chipcash.center.registration import Center
 from chipcash.center.worker import Worker
 from chipcash.crypto import PrivateKey
@@ -163,14 +164,15 @@ class OpenWorld(world.World):
     def public(self, name: str) -> bytes:
         return self.key(name).public
 
-    def coins(self, each: int, partitions: int = 4) -> list[o.Title]:
-        """Alice's title of a coin in each partition."""
-        found: dict[int, o.Title] = {}
-        while len(found) < partitions:
+    def coins(self, each: int, partitions: int = 4, of_each: int = 1) -> list[o.Title]:
+        """Alice's titles of so many coins in each partition, in the order of partitions."""
+        found: dict[int, list[o.Title]] = {number: [] for number in range(partitions)}
+        while any(len(titles) < of_each for titles in found.values()):
             serial = self.fresh(16)
-            if partition_of(serial, partitions) not in found:
-                found[partition_of(serial, partitions)] = self.issue(each, "alice", serial)
-        return [found[number] for number in sorted(found)]
+            titles = found[partition_of(serial, partitions)]
+            if len(titles) < of_each:
+                titles.append(self.issue(each, "alice", serial))
+        return [title for titles in found.values() for title in titles]
 
 
 class Load:
@@ -186,6 +188,9 @@ class Load:
     ) -> None:
         self.acknowledged: list[tuple[o.Deposit, bytes]] = []
         self.repeated = 0
+        self.recoined = 0
+        center = place.center
+        self._partitions = center.partitions if isinstance(center, Gateway) else 1
         self._held: dict[_Interval, bytes] = {}
         self._looked_at = 0
         self._settle = settle
@@ -200,7 +205,9 @@ class Load:
                 place.claim("alice", ("shop", "kiosk")[at % 2], [(title, at, at + 1)])
                 for title in titles[at % 2 :: 2]
             ]
-            if at % 3 == 0:  # one claim over several partitions
+            if (
+                at % 3 == 0
+            ):  # one claim over several partitions, of several coins in each: recoined there
                 claims = [place.claim("alice", "shop", [(title, at, at + 1) for title in titles])]
             self._deposits.put(place.deposit(*claims))
         for _ in range(clients):
@@ -245,6 +252,7 @@ class Load:
             assert receipt.digest == object_id(deposit)
             for each in (receipt, *receipt.titles):
                 assert trust.signed_by_center(each)
+            filled = dict.fromkeys(map(object_id, receipt.titles), 0)
             for claim, result in zip(deposit.claims, receipt.results, strict=True):
                 assert result.claim_id == object_id(claim)
                 for outcome in result.outcomes:
@@ -252,15 +260,27 @@ class Load:
                     (title,) = (
                         title
                         for title in receipt.titles
-                        if (title.owner, title.serial) == (claim.payee, serials[outcome.title_id])
-                        and title.lo <= outcome.lo
-                        and outcome.hi <= title.hi
+                        if title.owner == claim.payee
+                        and self._may_hold(title, serials[outcome.title_id], outcome)
                     )
+                    filled[object_id(title)] += outcome.hi - outcome.lo
                     key = (result.claim_id, outcome.title_id, outcome.lo, outcome.hi)
                     assert key not in self._held, "acknowledged twice"
                     self._held[key] = object_id(title)
+            for title in receipt.titles:
+                assert filled[object_id(title)] == title.hi - title.lo, "a title of other money"
+                self.recoined += title.epoch == 1
         self._looked_at = len(self.acknowledged)
         return self._held
+
+    def _may_hold(self, title: o.Title, serial: bytes, outcome: o.Outcome) -> bool:
+        """Whether an interval can have become some of a title: of its own coin, or of one made there."""
+        if title.epoch > 1:
+            return title.serial == serial and title.lo <= outcome.lo and outcome.hi <= title.hi
+        # Of its own partition, and of no coin that was issued.
+        return partition_of(title.serial, self._partitions) == partition_of(
+            serial, self._partitions
+        )
 
     @property
     def running(self) -> bool:
@@ -289,6 +309,7 @@ def count(premises: Premises, gateway: ClusterGateway, loads: Sequence[Load]) ->
         found = load.held(gateway.trust)
         assert not found.keys() & held.keys(), "acknowledged twice"
         held |= found
+    assert any(load.recoined for load in loads)
     kept: dict[_Interval, bytes] = {}
     table, _ = gateway.stream.table()
     for number, assignment in enumerate(table.assignments):

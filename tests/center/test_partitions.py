@@ -6,11 +6,13 @@ from __future__ import annotations
 
 import asyncio
 import random
+import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 
 import psycopg
@@ -31,8 +33,11 @@ from chipcash.center.jetstream import (
 )
 from chipcash.center.moving import STEPS, move
 from chipcash.center.orders import Order, Reply
+from chipcash.center.postgres import create_ledger
 from chipcash.center.service import Service
 from chipcash.database import DatabaseError
+from chipcash.log.errors import LogError
+from chipcash.log.scope import partition_of
 from chipcash.trust import object_id
 from chipcash_wire import objects as o
 from tests.builders import changed
@@ -60,14 +65,14 @@ def place(here: Premises, gateway: ClusterGateway) -> OpenWorld:
 
 
 def new_load(here: Premises, place: OpenWorld, fen: int, *titles: o.Title) -> Load:
-    made = Load(place, titles or place.coins(fen), place.center.settle)
+    made = Load(place, titles or place.coins(fen, of_each=2), place.center.settle)
     here.loads.append(made)
     return made
 
 
 def kill_workers(here: Premises, place: OpenWorld, points: Sequence[str]) -> None:
     with here.working():
-        titles = place.coins(40 * len(points))
+        titles = place.coins(40 * len(points), of_each=2)
     gateway = place.center
     assert isinstance(gateway, ClusterGateway)
     with here.working("b"), new_load(here, place, 0, *titles) as load:
@@ -98,7 +103,7 @@ def kill_gateways(here: Premises, place: OpenWorld, points: Sequence[str]) -> No
         here.working(),
         CenterClient(f"http://127.0.0.1:{port}", place.trust, timeout=10) as client,
     ):
-        load = Load(place, place.coins(40 * len(points)), client.settle)
+        load = Load(place, place.coins(40 * len(points), of_each=2), client.settle)
         here.loads.append(load)
         with load:
             for point in points:
@@ -295,6 +300,75 @@ def test_the_queue_loses_everything(
         count(here, gateway, here.loads)
 
 
+# ---- the programs, as they are run --------------------------------------------------------------------
+
+
+@contextmanager
+def program(here: Premises, *words: str) -> Iterator[subprocess.Popen[str]]:
+    """A command of `chipcash center` that goes on; it has begun, or it has ended."""
+    command = [sys.executable, "-m", "chipcash", "center", *words, "--json"]
+    with subprocess.Popen(
+        [*command, "--home", str(here.home.directory)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            assert process.stdout is not None
+            process.stdout.readline()
+            yield process
+        finally:
+            process.kill()
+
+
+def test_a_worker_ends_also_where_nats_has_ended(here: Premises) -> None:
+    """Again and again: where they end at the same moment, its client can lose the order to end."""
+    for pause in (0.0, 0.3):
+        with program(here, "work", "--node", "a", "--node", "b") as worker:
+            here.nats.kill(0)
+            time.sleep(pause)
+            worker.terminate()
+            said = "".join(worker.communicate(timeout=15))
+            assert worker.returncode == 0 and "Traceback" not in said, said
+        here.nats.start(0)
+
+
+def test_a_center_begins_where_a_node_is_away_and_not_where_a_ledger_is_too_old(
+    here: Premises, place: OpenWorld, gateway: ClusterGateway
+) -> None:
+    serve = ("serve", "--port", "0")
+    with here.working():
+        (title,) = place.coins(5, partitions=4)[:1]
+    number = partition_of(title.serial, 4)
+    with program(here, *serve) as center:  # whose logs have it before it ends
+        center.send_signal(signal.SIGINT)
+        assert center.wait(30) == 0
+    assert here.home.log_reader(number).checkpoint()[0].size > 0
+    table, _ = gateway.stream.table()
+    where = table[number].place
+    server = here.nodes[where.node]
+    server.kill()
+    with program(here, *serve) as center:
+        assert center.poll() is None
+    server.start()
+    # Of an older backup: nothing of this partition is in it.
+    url, schema = here.cluster.node(where.node), where.schema(number)
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(f"ALTER SCHEMA {schema} RENAME TO newer")
+        create_ledger(url, schema)
+        try:
+            with program(here, *serve) as center:
+                assert center.wait(30) == LogError.exit_code
+        finally:
+            connection.execute(f"DROP SCHEMA {schema} CASCADE")
+            connection.execute(f"ALTER SCHEMA newer RENAME TO {schema}")
+    with program(here, *serve) as center:
+        assert center.poll() is None
+    with here.working(), new_load(here, place, 5):
+        pass
+    count(here, gateway, here.loads)
+
+
 # ---- who may do what --------------------------------------------------------------------------------
 
 
@@ -469,7 +543,7 @@ def test_a_nats_server_of_three_is_lost_under_load(
         three.working(),
     ):
         place = OpenWorld(three, gateway)
-        with Load(place, place.coins(400), gateway.settle) as load:
+        with Load(place, place.coins(400, of_each=2), gateway.settle) as load:
             for number in range(3):
                 load.wait(10)
                 leaders = {state.leader for state in gateway.stream.states()}
@@ -488,7 +562,7 @@ def test_a_minute_of_everything(tmp_path_factory: pytest.TempPathFactory) -> Non
     with premises(tmp_path_factory.mktemp("minute")) as here, closing(here.gateway()) as gateway:
         place = OpenWorld(here, gateway)
         with here.working():
-            titles = place.coins(3000)
+            titles = place.coins(3000, of_each=2)
         chance = random.Random(7)
         load = Load(place, titles, gateway.settle)
         until = time.monotonic() + 60

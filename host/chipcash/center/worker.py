@@ -86,7 +86,8 @@ class Worker:
                     await asyncio.wait_for(self._ended.wait(), _LOOK_S)
         finally:
             await asyncio.gather(*(work.end() for work in self._working.values()))
-            await client.close()
+            with suppress(NatsError, OSError):  # where NATS has ended, so has the connection
+                await client.close()
 
     async def _assign(self, client: NATS, table: Table) -> None:
         """Work on the partitions that are here and stay, and on no other."""
@@ -137,7 +138,7 @@ class _Work:
                 await asyncio.sleep(_REST_S)
         if ledger is not None:
             ledger.close()
-        with suppress(NatsError):
+        with suppress(NatsError, OSError):
             await orders.unsubscribe()
 
     async def _carry_out(self, ledger: Partition, messages: Sequence[Msg]) -> None:
