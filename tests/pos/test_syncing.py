@@ -16,6 +16,7 @@ from chipcash.center.errors import CenterUnreachable
 from chipcash.center.service import Service
 from chipcash.pos import (
     AnswerLost,
+    CenterService,
     InsufficientFunds,
     PaymentState,
     PendingMoney,
@@ -23,7 +24,6 @@ from chipcash.pos import (
     PosError,
     TransferKind,
 )
-from chipcash.pos.books import CenterService
 from chipcash.terminal import ReceiptError
 from chipcash.transports import open_path
 from chipcash.trust import object_id

@@ -668,7 +668,7 @@ def test_states_of_requests_and_payments() -> None:
     assert states == {kind: {str(state) for state in kind} for kind in (RequestState, PaymentState)}
     drawn = [between(each) for each in diagrams("payment.md")]
     assert drawn == [steps[RequestState], steps[PaymentState]]
-    legal = {(str(a), str(b)) for a, after in books._LEGAL.items() if a for b in after}
+    legal = {(str(a), str(b)) for a, after in books.LEGAL.items() if a for b in after}
     assert steps[PaymentState] == legal
 
 

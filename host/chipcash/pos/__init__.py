@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The POS: payments to a durable queue, sync with the registration center, books in whole fen."""
 
-from chipcash.pos.books import BILL_GRACE, BILL_SECONDS, CenterService, Pos
+from chipcash.pos.charging import BILL_SECONDS
 from chipcash.pos.errors import (
     AnotherCard,
     AnswerLost,
@@ -18,10 +18,17 @@ from chipcash.pos.model import (
     Payment,
     PaymentState,
     RequestState,
+    Shift,
+    StateChange,
+    Summary,
     SyncReport,
+    Total,
     Transfer,
     TransferKind,
 )
+from chipcash.pos.pos import Pos
+from chipcash.pos.settling import CenterService
+from chipcash.pos.syncing import BILL_GRACE
 
 __all__ = [
     "BILL_GRACE",
@@ -40,7 +47,11 @@ __all__ = [
     "Pos",
     "PosError",
     "RequestState",
+    "Shift",
+    "StateChange",
+    "Summary",
     "SyncReport",
+    "Total",
     "Transfer",
     "TransferKind",
     "yuan",

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -14,7 +15,11 @@ __all__ = [
     "Payment",
     "PaymentState",
     "RequestState",
+    "Shift",
+    "StateChange",
+    "Summary",
     "SyncReport",
+    "Total",
     "Transfer",
     "TransferKind",
 ]
@@ -52,7 +57,11 @@ class TransferKind(StrEnum):
 
 @dataclass(frozen=True)
 class Payment:
-    """A received payment. reason says why money is disputed or lost, empty otherwise."""
+    """A received payment. reason says why money is disputed or lost, empty otherwise.
+
+    number: of its place in the books, from 1; tier: of the card; operator, shift: who took it and in which,
+    "" and None where nobody said; link: how it came (a transport's name, or `qr`); reference: the caller's.
+    """
 
     claim_id: bytes
     nonce: bytes
@@ -65,6 +74,12 @@ class Payment:
     disputed_fen: int
     reason: str
     data: bytes = field(repr=False)
+    number: int
+    tier: int | None
+    operator: str
+    shift: int | None
+    link: str
+    reference: str | None
 
 
 @dataclass(frozen=True)
@@ -81,6 +96,10 @@ class OpenRequest:
     card: bytes | None
     refused: str | None
     expiry: int | None
+    operator: str
+    shift: int | None
+    link: str
+    reference: str | None
 
 
 @dataclass(frozen=True)
@@ -97,7 +116,7 @@ class Charge:
 
 @dataclass(frozen=True)
 class Transfer:
-    """Verified money on its way out. settled_fen is None until the center's receipt is there."""
+    """Verified money on its way out. settled_fen, settled_time: None until the receipt is there."""
 
     nonce: bytes
     kind: TransferKind
@@ -106,6 +125,9 @@ class Transfer:
     time: int
     reference: str | None
     settled_fen: int | None
+    operator: str
+    shift: int | None
+    settled_time: int | None
 
 
 @dataclass(frozen=True)
@@ -126,6 +148,61 @@ class Balance:
     open_fen: int
     overdue_fen: int
     pending: tuple[Payment, ...]
+
+
+@dataclass(frozen=True)
+class Total:
+    """So many, worth fen in all."""
+
+    count: int
+    fen: int
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What the books hold in all. Amounts as in Balance.
+
+    states: of payments, each state; overdue: pending ones past their deadline; next_deadline,
+    oldest_pending: of pending ones the first deadline and the first time, None if there are none.
+    """
+
+    states: Mapping[PaymentState, Total]
+    verified_fen: int
+    leaving_fen: int
+    disputed_fen: int
+    open_fen: int
+    overdue: Total
+    next_deadline: int | None
+    oldest_pending: int | None
+
+    @property
+    def pending(self) -> Total:
+        """Payments that are Pending Repeat Payment Verification."""
+        two = [self.states[PaymentState.PENDING], self.states[PaymentState.SUBMITTED]]
+        return Total(sum(x.count for x in two), sum(x.fen for x in two))
+
+
+@dataclass(frozen=True)
+class Shift:
+    """A shift at the till. closed, closed_by and report (JSON of its Z report) are None while it is open."""
+
+    number: int
+    opened: int
+    opened_by: str
+    closed: int | None
+    closed_by: str | None
+    report: str | None
+
+
+@dataclass(frozen=True)
+class StateChange:
+    """A payment's change of state as the books recorded it. before: None when it was received."""
+
+    number: int
+    time: int
+    claim_id: bytes
+    before: PaymentState | None
+    after: PaymentState
 
 
 @dataclass(frozen=True)

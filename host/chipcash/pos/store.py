@@ -7,10 +7,22 @@ from pathlib import Path
 
 from chipcash.database import Database, statements
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 _SCHEMA = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
+
+-- Who has the till. report: of a closed shift its Z report, written as it was closed.
+CREATE TABLE shifts (
+  id INTEGER PRIMARY KEY,
+  opened INTEGER NOT NULL,
+  opened_by TEXT NOT NULL,
+  closed INTEGER,
+  closed_by TEXT,
+  report TEXT,
+  CHECK ((closed IS NULL) = (closed_by IS NULL) AND (closed IS NULL) = (report IS NULL))
+) STRICT;
+CREATE UNIQUE INDEX open_shift ON shifts (closed IS NULL) WHERE closed IS NULL;
 
 -- A request is stored before it is sent. OPEN: a card may have answered it.
 CREATE TABLE requests (
@@ -24,7 +36,11 @@ CREATE TABLE requests (
   refused TEXT,            -- why the last answer was not accepted
   expiry INTEGER,          -- of a bill: until when it is paid; NULL where a card was tapped
   void BLOB,
-  void_sent INTEGER NOT NULL DEFAULT 0
+  void_sent INTEGER NOT NULL DEFAULT 0,
+  operator TEXT NOT NULL DEFAULT '',
+  shift INTEGER REFERENCES shifts (id),
+  link TEXT NOT NULL DEFAULT '',      -- a transport's name, or qr
+  reference TEXT UNIQUE               -- the caller's, so that a repeated charge is the same charge
 ) STRICT;
 CREATE INDEX open_requests ON requests (amount) WHERE state = 'OPEN';
 CREATE INDEX unsent_voids ON requests (id) WHERE state = 'VOIDED' AND void_sent = 0;
@@ -41,7 +57,10 @@ CREATE TABLE deposits (
   reference TEXT UNIQUE,   -- the caller's, so that a repeated order is the same order
   refund_of BLOB REFERENCES payments (claim_id),
   settled_fen INTEGER,     -- NULL until the receipt is there
-  receipt BLOB
+  settled_time INTEGER,
+  receipt BLOB,
+  operator TEXT NOT NULL DEFAULT '',
+  shift INTEGER REFERENCES shifts (id)
 ) STRICT;
 CREATE INDEX unsettled_deposits ON deposits (id) WHERE receipt IS NULL;
 CREATE INDEX refunds ON deposits (refund_of) WHERE refund_of IS NOT NULL;
@@ -61,9 +80,27 @@ CREATE TABLE payments (
   settled_fen INTEGER NOT NULL DEFAULT 0 CHECK (settled_fen >= 0),
   disputed_fen INTEGER NOT NULL DEFAULT 0 CHECK (disputed_fen >= 0),
   reason TEXT NOT NULL DEFAULT '',
+  tier INTEGER,            -- of the card
   CHECK (settled_fen + disputed_fen <= amount)
 ) STRICT;
-CREATE INDEX payments_by_state ON payments (state, deadline);
+CREATE INDEX payments_by_deadline ON payments (state, deadline, amount);
+CREATE INDEX payments_by_time ON payments (state, time);
+CREATE INDEX payments_by_number ON payments (state, id);
+
+-- A payment with what its request knows of how it came.
+CREATE VIEW received AS
+  SELECT payments.*, requests.operator, requests.shift, requests.link, requests.reference
+  FROM payments JOIN requests USING (nonce);
+
+-- Every change of a payment's state, in their order. before: NULL when it was received.
+CREATE TABLE changes (
+  id INTEGER PRIMARY KEY,
+  time INTEGER NOT NULL,
+  claim_id BLOB NOT NULL REFERENCES payments (claim_id),
+  before TEXT,
+  after TEXT NOT NULL
+) STRICT;
+CREATE INDEX changes_by_payment ON changes (claim_id);
 
 -- Verified money. Below the pointer it is claimed; nothing below it is ever signed again.
 CREATE TABLE titles (
