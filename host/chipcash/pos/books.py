@@ -320,12 +320,17 @@ class Books:
         after: deadline and number of a payment, only those behind it; limit: at most so many.
         """
         deadline, number = after or (-1, -1)
+        each = (
+            "SELECT * FROM (SELECT * FROM received WHERE state = '{}' AND (deadline, id) > (?, ?)"
+            " ORDER BY deadline, id LIMIT ?)"
+        )
+        values = (deadline, number, -1 if limit is None else limit)
         rows = self.store.all(
-            "SELECT * FROM received WHERE state IN ('PENDING', 'SUBMITTED')"
-            " AND (deadline, id) > (?, ?) ORDER BY deadline, id LIMIT ?",
-            deadline,
-            number,
-            -1 if limit is None else limit,
+            f"{each.format(P.PENDING)} UNION ALL {each.format(P.SUBMITTED)}"
+            " ORDER BY deadline, id LIMIT ?",
+            *values,
+            *values,
+            values[-1],
         )
         return tuple(_payment(row) for row in rows)
 
@@ -364,6 +369,10 @@ class Books:
         """Requests that a card may have paid without an answer here, the newest first."""
         rows = self.store.all("SELECT * FROM requests WHERE state = 'OPEN' ORDER BY id DESC")
         return tuple(request_of(row) for row in rows)
+
+    def open_count(self) -> int:
+        """How many requests a card may have paid without an answer here."""
+        return self._sum("SELECT count(*) FROM requests WHERE state = 'OPEN'")
 
     def last(self) -> m.Charge | None:
         """Did the last payment succeed? None if there never was one."""

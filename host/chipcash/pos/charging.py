@@ -13,8 +13,10 @@ deadline. Charging with fresh=True keeps customers apart.
 
 from __future__ import annotations
 
+import shutil
+
 from chipcash.card import Card, CardError, CardReplyError
-from chipcash.database import Row
+from chipcash.database import DatabaseError, Row
 from chipcash.errors import ChipcashError, LinkLostError
 from chipcash.genuine import verify_pin
 from chipcash.pos import model as m
@@ -46,6 +48,10 @@ BILL_SECONDS = 300
 """Seconds for which a bill can be paid, unless the caller says otherwise."""
 
 
+LEAST_FREE = 32 << 20
+"""Bytes that the disk must have free before a card is asked, so that its answer can be kept."""
+
+
 class Charging(Books):
     """What a POS does at the tap."""
 
@@ -63,7 +69,7 @@ class Charging(Books):
         An OPEN request of the same amount, whose answer was lost, is repeated instead of charging again;
         fresh=True charges anew all the same (another customer). pin: for amounts above the card's free
         limit; ask for it when PinError says so. reference: the caller's name for this charge: given again it
-        is the same one, never charged twice.
+        is the same one, never charged twice, unless no card has paid it.
 
         A card with buttons may ask its holder first; where he does not decide in time the request stays OPEN,
         and the next tap repeats it.
@@ -237,6 +243,22 @@ class Charging(Books):
             raise _not_open(row)
         return void
 
+    def may_charge(self, amount: int) -> None:
+        """Raise PosError if no card would be asked for amount fen now: limits, blacklist, disk."""
+        self._may_charge(amount, self._now(), self.policy, self.blacklist)
+
+    @property
+    def blacklist_is_stale(self) -> bool:
+        """Whether the blacklist is too old, or not complete, to take offline payments."""
+        blacklist = self.blacklist
+        age = self._now() - blacklist.time
+        return age > self.policy.blacklist_max_age or not blacklist.complete
+
+    @property
+    def disk_is_full(self) -> bool:
+        """Whether the disk has too little room left to take money onto it."""
+        return shutil.disk_usage(self.directory).free < LEAST_FREE
+
     def _may_charge(self, amount: int, now: int, policy: Policy, blacklist: Blacklist) -> None:
         """Refuse what could only end in a Refusal, before a card takes money for it."""
         if amount <= 0:
@@ -248,6 +270,12 @@ class Charging(Books):
                 hint="Charge less, or change the policy of this POS.",
                 amount_fen=amount,
                 limit_fen=policy.max_per_payment,
+            )
+        if self.disk_is_full:
+            raise PosError(
+                "The disk of this POS is nearly full: a payment might not be kept. No card was asked.",
+                hint=f"Make room in {self.directory}; at least {LEAST_FREE >> 20} MB have to be free.",
+                least_free_bytes=LEAST_FREE,
             )
         age = now - blacklist.time
         if age > policy.blacklist_max_age or not blacklist.complete:
@@ -349,15 +377,18 @@ class Charging(Books):
                 )
             refusal.facts["nonce"] = request.nonce.hex()
             raise
-        with self.store.transaction():
-            changed = self.store.execute(
-                "UPDATE requests SET state = 'ANSWERED', card = ?, refused = NULL"
-                " WHERE nonce = ? AND state = 'OPEN'",
-                verified.payer,
-                request.nonce,
-            ).rowcount
-            if changed:
-                self._move(verified.claim_id, P.PENDING, received=verified)
+        try:
+            with self.store.transaction():
+                changed = self.store.execute(
+                    "UPDATE requests SET state = 'ANSWERED', card = ?, refused = NULL"
+                    " WHERE nonce = ? AND state = 'OPEN'",
+                    verified.payer,
+                    request.nonce,
+                ).rowcount
+                if changed:
+                    self._move(verified.claim_id, P.PENDING, received=verified)
+        except DatabaseError as error:
+            raise AnswerLost(request.nonce, request.amount, error.message, answered=True) from error
         row = self._request_row(request.nonce)
         if row["state"] != R.ANSWERED:
             raise _not_open(row)  # given up by somebody else in the meantime
@@ -388,7 +419,8 @@ class Charging(Books):
     def _cancel(self, nonce: bytes) -> None:
         with self.store.transaction():
             self.store.execute(
-                "UPDATE requests SET state = 'CANCELLED' WHERE nonce = ? AND state = 'OPEN'",
+                "UPDATE requests SET state = 'CANCELLED', reference = NULL"
+                " WHERE nonce = ? AND state = 'OPEN'",
                 nonce,
             )
 

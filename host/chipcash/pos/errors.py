@@ -18,17 +18,23 @@ class PosError(ChipcashError):
 
 
 class AnswerLost(PosError):
-    """The link broke while the card was paying: nobody here knows whether it did.
+    """The link broke while the card was paying, or its answer could not be kept.
 
-    nonce: the request that stays open, to be retried with the same card or given up.
+    nonce: the request that stays open, to be retried with the same card or given up; why: of the failure's
+    message; answered: whether the card's answer was here.
     """
 
     exit_code = 13
 
-    def __init__(self, nonce: bytes, amount: int, why: str) -> None:
+    def __init__(self, nonce: bytes, amount: int, why: str, *, answered: bool = False) -> None:
+        happened = (
+            f"The card has paid {yuan(amount)}, but the payment could not be kept"
+            if answered
+            else f"The connection broke while the card was paying {yuan(amount)}"
+        )
         super().__init__(
-            f"The connection broke while the card was paying {yuan(amount)}: {why} The card may have "
-            "taken the money from the customer; you have not received it yet.",
+            f"{happened}: {why} The card may have taken the money from the customer; you have not received "
+            "it yet.",
             hint="Tap the SAME card again: the same request is repeated and nothing is paid twice. If "
             "that is not possible, give the request up; the money then goes back to the customer.",
             nonce=nonce.hex(),

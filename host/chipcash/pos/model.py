@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -215,7 +215,10 @@ class Change:
 
 @dataclass
 class SyncReport:
-    """What a sync did: payments settled or not, transfers finished, voids sent, news of the center."""
+    """What a sync did: payments settled or not, transfers finished, voids sent, news of the center.
+
+    told: who hears of changes and transfers instead.
+    """
 
     changes: list[Change] = field(default_factory=list)
     transfers: list[Transfer] = field(default_factory=list)
@@ -223,3 +226,13 @@ class SyncReport:
     titles_received: int = 0
     blacklist_entries: int = 0
     time: int = 0
+    told: Callable[[Change | Transfer], None] | None = None
+
+    def add(self, what: Change | Transfer) -> None:
+        """Report a change or a transfer."""
+        if self.told is not None:
+            self.told(what)
+        elif isinstance(what, Change):
+            self.changes.append(what)
+        else:
+            self.transfers.append(what)

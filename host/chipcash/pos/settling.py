@@ -92,7 +92,7 @@ class Settling(Books):
                 deposit.nonce,
             )
             if row["kind"] != "PAYMENTS":
-                report.transfers.append(self._transfer(deposit.nonce))
+                report.add(self._transfer(deposit.nonce))
 
     def _spent_titles(self, deposit: o.Deposit) -> list[o.Title]:
         """The titles that a deposit's claims spend: of payments as they came, of transfers from the books."""
@@ -132,7 +132,7 @@ class Settling(Books):
                 claim_id, to, settled_fen=settled, disputed_fen=disputed, reason=reason
             )
             if change is not None:
-                report.changes.append(change)
+                report.add(change)
             row = self._need("SELECT data FROM payments WHERE claim_id = ?", claim_id)
             for outcome, title in zip(outcomes, o.Payment.decode(row["data"]).titles, strict=True):
                 if outcome.state == o.SETTLED:
@@ -174,7 +174,7 @@ class Settling(Books):
                     to = P.REDEEMED if kinds == {TransferKind.REDEEM} else P.SPENT
                     change = self._move(row["claim_id"], to)
                     if change is not None:
-                        report.changes.append(change)
+                        report.add(change)
         return total
 
     def _left_as(self, claim_id: bytes) -> set[str] | None:

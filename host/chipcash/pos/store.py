@@ -83,14 +83,15 @@ CREATE TABLE payments (
   tier INTEGER,            -- of the card
   CHECK (settled_fen + disputed_fen <= amount)
 ) STRICT;
-CREATE INDEX payments_by_deadline ON payments (state, deadline, amount);
+CREATE INDEX payments_by_deadline ON payments (state, deadline);
 CREATE INDEX payments_by_time ON payments (state, time);
-CREATE INDEX payments_by_number ON payments (state, id);
+CREATE INDEX payments_by_number ON payments (state);
+CREATE INDEX payments_by_amount ON payments (state, amount);
 
 -- A payment with what its request knows of how it came.
 CREATE VIEW received AS
   SELECT payments.*, requests.operator, requests.shift, requests.link, requests.reference
-  FROM payments JOIN requests USING (nonce);
+  FROM payments LEFT JOIN requests USING (nonce);
 
 -- Every change of a payment's state, in their order. before: NULL when it was received.
 CREATE TABLE changes (
@@ -136,6 +137,7 @@ CREATE TABLE parts (
   PRIMARY KEY (claim_id, serial, lo)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX parts_by_title ON parts (title_id);
+CREATE INDEX unplaced_parts ON parts (claim_id) WHERE title_id IS NULL;
 
 CREATE TABLE blacklist (
   sequence INTEGER PRIMARY KEY,

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
 from chipcash.pos import model as m
 from chipcash.pos.charging import Charging
@@ -25,16 +26,25 @@ BILL_GRACE = 3600
 class Synchronising(Charging, Transfers):
     """What a POS does with the center."""
 
-    def sync(self, client: CenterService) -> m.SyncReport:
+    def sync(
+        self,
+        client: CenterService,
+        *,
+        told: Callable[[m.Change | m.Transfer], None] | None = None,
+        stop: Callable[[], bool] = bool,
+    ) -> m.SyncReport:
         """Bring everything to the center, and its answers and news here. Repeat it as often as you like.
 
         First what an earlier sync or transfer left under way, with the same bytes; then pending payments,
         the one whose deadline comes first at the front; then voids, also of bills that expired an hour ago,
-        titles, blacklist and signed time. Each step is durable before the next begins. Raises
+        titles, blacklist and signed time. Each step is durable before the next begins.
+
+        told: is called with each change and transfer, which the report then does not hold, so that its size
+        stays bounded. stop: asked between two deposits; once it is true, no further one is sent. Raises
         CenterUnreachable or CenterRefused; what was done before stays done, the rest is still queued.
         """
-        report = m.SyncReport()
-        while True:
+        report = m.SyncReport(told=told)
+        while not stop():
             deposit = self._next_deposit()
             if deposit is None:
                 break

@@ -1,0 +1,216 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The till as a process: sales over readers, synchronising by itself, what a screen is told."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from chipcash.center.client import CenterClient
+from chipcash.clock import SteadyClock
+from chipcash.pos import PaymentState, Pos, PosError
+from chipcash.pos.till import ReaderState, Sale, SaleState, Till, Warn
+from chipcash.sandbox import PIN, PlaceReader, Sandbox
+
+
+@contextmanager
+def center(pos: Pos) -> Iterator[CenterClient]:
+    with CenterClient(pos.center_url, pos.trust, timeout=5) as client:
+        yield client
+
+
+def wait_for(till: Till, true: Callable[[], bool], seconds: float = 15) -> None:
+    """Wait for what some event of the till brings."""
+    deadline = time.monotonic() + seconds
+    event = 0
+    while not true():
+        assert time.monotonic() < deadline, till.status()
+        event = till.wait(event, 0.5)
+
+
+def ended(till: Till, sale: Sale, state: SaleState) -> Sale:
+    wait_for(till, lambda: till.sale is not None and till.sale.state is state)
+    now = till.sale
+    assert now is not None and now.id == sale.id
+    return now
+
+
+@pytest.fixture
+def sandbox(tmp_path: Path) -> Iterator[Sandbox]:
+    with Sandbox(tmp_path / "net") as made:
+        made.till("till").close()
+        yield made
+
+
+@pytest.fixture
+def reader() -> Iterator[PlaceReader]:
+    """A reader at nfcpy, where cards come and go."""
+    with PlaceReader(["nfc"]) as made:
+        yield made
+
+
+def folder(sandbox: Sandbox) -> Path:
+    return sandbox.directory / "till"
+
+
+def test_a_sale_waits_for_its_card_and_is_brought_to_the_center(
+    sandbox: Sandbox, reader: PlaceReader, tmp_path: Path
+) -> None:
+    image = tmp_path / "a.img"
+    sandbox.new_card(image, 10_000)
+    with Till(folder(sandbox), reader.paths, center) as till:
+        sale = till.begin(1_250, operator="anna")
+        assert sale.state is SaleState.WAITING
+        with pytest.raises(PosError, match="under way"):
+            till.begin(1)
+        reader.insert(image, "cpython")
+        paid = ended(till, sale, SaleState.PAID)
+        assert paid.payment is not None
+        assert (paid.payment.amount, paid.payment.operator, paid.payment.link) == (
+            1_250, "anna", "nfc",
+        )  # fmt: skip
+        wait_for(till, lambda: till.status().summary.verified_fen == 1_250)
+        with till.pos() as pos:
+            history = [change.after for change in pos.changes(paid.payment.claim_id)]
+        assert history == [PaymentState.PENDING, PaymentState.SUBMITTED, PaymentState.VERIFIED]
+        last = till.status().last
+        assert last is not None and last.paid is True
+
+
+def test_who_comes_next_is_not_paid_for_by_the_card_that_still_lies_there(
+    sandbox: Sandbox, reader: PlaceReader, tmp_path: Path
+) -> None:
+    first, second = tmp_path / "a.img", tmp_path / "b.img"
+    sandbox.new_card(first, 10_000)
+    other = sandbox.new_card(second, 10_000)
+    with Till(folder(sandbox), reader.paths) as till:
+        reader.insert(first, "cpython")
+        ended(till, till.begin(100), SaleState.PAID)
+        wait_for(till, lambda: till.status().readers[0].state is ReaderState.OCCUPIED)
+        sale = till.begin(100, fresh=True)
+        time.sleep(1)
+        assert till.sale is not None and till.sale.state is SaleState.WAITING
+        reader.remove()
+        wait_for(till, lambda: till.status().readers[0].state is ReaderState.READY)
+        reader.insert(second, "cpython")
+        paid = ended(till, sale, SaleState.PAID)
+        assert paid.payment is not None and paid.payment.payer == other.subject
+
+
+def test_a_pin_is_asked_for_and_forgotten(sandbox: Sandbox, tmp_path: Path) -> None:
+    image = tmp_path / "a.img"
+    sandbox.new_card(image, 50_000)
+    with Till(folder(sandbox), [f"sim:{image}"]) as till:
+        sale = till.begin(15_000)
+        asked = ended(till, sale, SaleState.PIN)
+        assert "PIN" in asked.message
+        till.give_pin(sale.id, "000000")
+        wait_for(till, lambda: till.sale is not None and "wrong" in till.sale.message.lower())
+        ended(till, sale, SaleState.PIN)
+        till.give_pin(sale.id, PIN)
+        ended(till, sale, SaleState.PAID)
+        assert PIN not in repr(vars(till))
+
+
+def test_an_answer_that_is_lost_is_asked_for_again_from_the_same_card(
+    sandbox: Sandbox, reader: PlaceReader, tmp_path: Path
+) -> None:
+    image, other = tmp_path / "a.img", tmp_path / "b.img"
+    sandbox.new_card(image, 10_000)
+    sandbox.new_card(other, 10_000)
+    with Till(folder(sandbox), reader.paths) as till:
+        reader.insert(image, "cpython", cut_before=2)  # its power goes before it has answered PAY
+        sale = till.begin(700)
+        lost = ended(till, sale, SaleState.UNKNOWN)
+        assert lost.nonce is not None and "SAME card" in lost.hint
+        with pytest.raises(PosError):
+            till.cancel(sale.id)
+        reader.insert(image, "cpython")
+        ended(till, sale, SaleState.PAID)
+        assert till.status().open == 0
+        reader.remove()
+        wait_for(till, lambda: till.status().readers[0].state is ReaderState.READY)
+        sale = till.begin(800)
+        reader.insert(other, "cpython", cut_before=2)
+        ended(till, sale, SaleState.UNKNOWN)
+        reader.remove()
+        given = till.give_up(sale.id)
+        assert given.state is SaleState.CANCELLED and till.status().open == 0
+
+
+def test_a_repeated_reference_is_one_payment(sandbox: Sandbox, tmp_path: Path) -> None:
+    image = tmp_path / "a.img"
+    sandbox.new_card(image, 10_000)
+    with Till(folder(sandbox), [f"sim:{image}"]) as till:
+        first = ended(till, till.begin(100, reference="order 7"), SaleState.PAID)
+        again = ended(till, till.begin(100, reference="order 7"), SaleState.PAID)
+        assert first.payment == again.payment
+        ended(till, till.begin(99, reference="order 7"), SaleState.REFUSED)
+        assert till.status().summary.pending.fen == 100
+
+
+def test_without_the_center_it_tries_again_by_itself(sandbox: Sandbox, tmp_path: Path) -> None:
+    image = tmp_path / "a.img"
+    sandbox.new_card(image, 10_000)
+    with Till(folder(sandbox), [f"sim:{image}"], center) as till:
+        wait_for(till, lambda: till.status().sync.succeeded is not None)
+        with sandbox.offline():
+            ended(till, till.begin(100), SaleState.PAID)
+            wait_for(till, lambda: bool(till.status().sync.message))
+            assert "does not answer" in till.status().sync.message
+            assert till.status().summary.pending.fen == 100
+        wait_for(till, lambda: till.status().summary.verified_fen == 100)
+        assert till.status().sync.message == ""
+
+
+def test_a_clock_that_jumps_is_told_and_not_followed(sandbox: Sandbox, tmp_path: Path) -> None:
+    now = [int(time.time()), 1_000.0]
+    clock = SteadyClock(lambda: int(now[0]), lambda: now[1])
+    with Till(folder(sandbox), [], center, clock=clock) as till:
+        wait_for(till, lambda: till.status().sync.succeeded is not None)
+        before = clock()
+        now[0] += 400 * 86_400
+        now[1] += 5
+        assert clock() == before + 5
+        assert Warn.CLOCK in till.status().warnings
+        with till.pos() as pos:
+            pos.may_charge(100)  # the certificates are as good as before
+    wrong = SteadyClock(
+        lambda: int(time.time()) - 86_400 * 3_000
+    )  # no battery, started without a network
+    with Till(folder(sandbox), [], center, clock=wrong) as till:
+        wait_for(till, lambda: till.status().sync.succeeded is not None)
+        assert abs(wrong() - time.time()) < 60
+
+
+def test_two_processes_do_not_share_a_till(sandbox: Sandbox) -> None:
+    with Till(folder(sandbox), []), pytest.raises(PosError, match="runs already"):
+        Till(folder(sandbox), []).__enter__()
+    with Till(folder(sandbox), []):
+        pass
+
+
+def test_a_sale_without_a_card_ends(sandbox: Sandbox, reader: PlaceReader) -> None:
+    with Till(folder(sandbox), reader.paths, patience=0.2) as till:
+        gone = ended(till, till.begin(100), SaleState.CANCELLED)
+        assert "No card has paid" in gone.message
+        assert till.cancel(gone.id).state is SaleState.CANCELLED
+        assert till.status().last is None
+
+
+def test_a_reader_that_is_not_there_is_told_and_comes_back(
+    sandbox: Sandbox, tmp_path: Path
+) -> None:
+    image, line = tmp_path / "a.img", tmp_path / "line"
+    sandbox.new_card(image, 10_000)
+    with Till(folder(sandbox), [f"serial:{line}"]) as till, PlaceReader(["serial"]) as board:
+        wait_for(till, lambda: till.status().readers[0].state is ReaderState.FAILED)
+        assert till.status().readers[0].message and Warn.READERS in till.status().warnings
+        board.insert(image, "cpython")
+        line.symlink_to(board.paths[0].removeprefix("serial:"))
+        wait_for(till, lambda: till.status().readers[0].state is ReaderState.READY)
+        ended(till, till.begin(100), SaleState.PAID)
