@@ -74,9 +74,11 @@ class Home:
     def center(self, parameters: Parameters | None = None, clock: Clock = system_clock) -> Center:
         """The registration center over its ledger, or the gateway of one that has several.
 
-        Raises DatabaseError if the ledger is gone; CenterError where the gateway cannot be.
+        parameters: by default those of its file. Raises DatabaseError if the ledger is gone; CenterError where
+        the gateway cannot be.
         """
         trust = self.trust()  # first: a directory without it is no home at all
+        parameters = parameters or self.parameters()
         values = (self.ledger(), self.key("center"), trust, parameters, clock)
         cluster = self.cluster()
         if cluster is None:
@@ -95,7 +97,16 @@ class Home:
 
     def partition(self, number: int, of: int, storage: Storage) -> Partition:
         """One partition's ledger, as its worker uses it."""
-        return Partition(number, of, storage, self.key("center"), self.trust())
+        return Partition(number, of, storage, self.key("center"), self.trust(), self.parameters())
+
+    def parameters(self) -> Parameters:
+        """What who runs the center decided. Raises CenterError if the file is damaged."""
+        return Parameters.load(self.parameters_file)
+
+    @property
+    def parameters_file(self) -> Path:
+        """The file of what who runs the center decided; without it the defaults hold."""
+        return self.directory / "parameters.json"
 
     def inquiry(self) -> Inquiry:
         """The center's ledger to be read: without its key, but for a center that has several ledgers. Raises

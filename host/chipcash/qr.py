@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Wire objects as QR codes: text, symbols, and back (protocols/spec/qr.md).
 
-What is in a code is a bill, a payment or a card's certificate, byte for byte what would pass over a link.
-Reading a picture is a scanner's work; here begins what a scanner gives: text.
+What is in a code is a bill, a payment, a card's certificate or a refund promise, byte for byte what would
+pass over a link. Reading a picture is a scanner's work; here begins what a scanner gives: text.
 """
 
 from __future__ import annotations
@@ -50,6 +50,7 @@ _NAMES: dict[type[o.Object], str] = {
     o.Bill: "a bill, which a till shows",
     o.Payment: "a payment, which a card answers to a bill",
     o.Certificate: "a certificate, which a card shows before it is asked",
+    o.RefundPromise: "a refund promise, which a till gives for a pending payment",
 }
 
 _Object = TypeVar("_Object", bound=o.Object)

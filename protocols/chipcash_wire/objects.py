@@ -157,8 +157,14 @@ from chipcash_wire.receipts import (
 )
 from chipcash_wire.tlv import WireError
 
-# Of log entries alone. A card has no room for what it never meets.
+# Of log entries and terminal rules alone. A card has no room for what it never meets.
 card_objects._FIELDS["new_title_id"] = (0x9F2E, card_objects._BYTES, 32)
+card_objects._FIELDS["per_card"] = (0x9F33, card_objects._UINT, 63)
+card_objects._FIELDS["per_shift"] = (0x9F34, card_objects._UINT, 63)
+card_objects._FIELDS["in_all"] = (0x9F35, card_objects._UINT, 63)
+card_objects._FIELDS["pending_age"] = (0x9F36, card_objects._UINT, 32)
+card_objects._FIELDS["blacklist_age"] = (0x9F37, card_objects._UINT, 32)
+card_objects._FIELDS["guarantee"] = (0x9F38, card_objects._UINT, 63)
 
 
 class Coin(Object):
@@ -229,6 +235,50 @@ class Void(Object):
     nonce: bytes
     amount: int
     time: int
+    signature: bytes | None = None
+
+
+class RefundPromise(Object):
+    """The payee's word that it will give amount of a payment back once that payment is verified."""
+
+    TAG = 0xF8
+    FIELDS = ("header", "payee", "claim_id", "amount", "nonce", "time", "signature")
+    header: bytes
+    payee: bytes
+    claim_id: bytes
+    amount: int
+    nonce: bytes
+    time: int
+    signature: bytes | None = None
+
+    def check(self) -> None:
+        if not self.amount:
+            raise WireError("amount is zero")
+
+
+class TerminalRules(Object):
+    """What a terminal may take offline, as the center decides: the newest that it has seen bind it.
+
+    per_payment: of one payment; per_card, per_shift, in_all: of what is Pending Repeat Payment Verification
+    from one card, from the open shift, altogether; pending_age: of the oldest such payment, blacklist_age: of
+    the blacklist, both in seconds; guarantee: how much of a disputed payment the guarantee fund bears.
+    """
+
+    TAG = 0xF7
+    FIELDS = (
+        "header", "signer", "time", "per_payment", "per_card", "per_shift", "in_all", "pending_age",
+        "blacklist_age", "guarantee", "signature",
+    )  # fmt: skip
+    header: bytes
+    signer: bytes
+    time: int
+    per_payment: int
+    per_card: int
+    per_shift: int
+    in_all: int
+    pending_age: int
+    blacklist_age: int
+    guarantee: int
     signature: bytes | None = None
 
 

@@ -10,6 +10,7 @@ import json
 import os
 import re
 from collections.abc import Iterator
+from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -728,6 +729,17 @@ def test_json_members() -> None:
     }
     told = {name: members.split(", ") for name, members in table("center.md", "answer", "members")}
     assert told == {name: list(answer) for name, answer in answers.items()}
+
+
+def test_terminal_limits() -> None:
+    told = {
+        name: int(value.replace(",", ""))
+        for name, _, value in table("center.md", "field", "limits")
+    }
+    defaults = Parameters()
+    assert told == {**asdict(defaults.terminal), "guarantee": defaults.guarantee}
+    fields = o.TerminalRules.FIELDS
+    assert list(told) == list(fields[fields.index("per_payment") : fields.index("signature")])
 
 
 def test_center_parameters() -> None:

@@ -9,13 +9,30 @@ from chipcash import qr
 from chipcash.pos import BILL_GRACE, BILL_SECONDS
 from chipcash.terminal import REASONS
 from chipcash_wire import objects as o
-from tests.spec.test_spec import a_bill, a_certificate, a_payment, prose, table
+from tests.spec.test_spec import (
+    HEADER,
+    SIGNATURE,
+    K,
+    a_bill,
+    a_certificate,
+    a_payment,
+    prose,
+    table,
+)
+
+
+def a_promise() -> o.RefundPromise:
+    return o.RefundPromise(
+        header=HEADER, payee=K, claim_id=bytes(32), amount=o.MAX_AMOUNT, nonce=bytes(16),
+        time=o.MAX_TIME, signature=SIGNATURE,
+    )  # fmt: skip
 
 
 def test_codes() -> None:
     objects: dict[str, o.Object] = {
         "bill": a_bill(True),
         "certificate of a card": a_certificate(True),
+        "refund promise": a_promise(),
         "payment of one title": a_payment(1, True),
         "payment of two titles": a_payment(2, True),
         "payment of eight titles": a_payment(o.MAX_INPUTS, True),

@@ -517,6 +517,7 @@ def _firmware(net: Network, tree: Node) -> Spoilt:
 _RULES = {
     "coin": _zero_amount,
     "pay request": _zero_amount,
+    "refund promise": _zero_amount,
     "title": _title,
     "certificate": _certificate,
     "input": _interval,

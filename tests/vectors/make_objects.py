@@ -38,6 +38,8 @@ KINDS: dict[str, type[o.Object]] = {
     "card info": o.CardInfo,
     "title record": o.TitleRecord,
     "bill": o.Bill,
+    "terminal rules": o.TerminalRules,
+    "refund promise": o.RefundPromise,
     "move": o.Move,
     "log entry": o.LogEntry,
 }
@@ -130,6 +132,21 @@ def _signed(net: Network) -> Iterator[tuple[str, str, Any]]:
     yield "center", "largest numbers", net.risk(
         sequence=U32, time=o.MAX_TIME, per_payment=o.MAX_AMOUNT, cumulative=o.MAX_AMOUNT,
         count=U32, pin_free=o.MAX_AMOUNT, window=U32, horizon=U32,
+    )  # fmt: skip
+
+    yield "center", "usual", net.rules()
+    yield "center", "nothing allowed", net.rules(
+        time=0, per_payment=0, per_card=0, per_shift=0, in_all=0, pending_age=0, blacklist_age=0,
+        guarantee=0,
+    )  # fmt: skip
+    yield "center", "largest numbers", net.rules(
+        time=o.MAX_TIME, per_payment=o.MAX_AMOUNT, per_card=o.MAX_AMOUNT, per_shift=o.MAX_AMOUNT,
+        in_all=o.MAX_AMOUNT, pending_age=U32, blacklist_age=U32, guarantee=o.MAX_AMOUNT,
+    )  # fmt: skip
+    yield "merchant", "usual", net.promise(net.first_payment.claim, 500)
+    yield "merchant", "least numbers", net.promise(net.first_payment.claim, 1, time=0)
+    yield "merchant", "largest numbers", net.promise(
+        net.first_payment.claim, o.MAX_AMOUNT, time=o.MAX_TIME
     )  # fmt: skip
 
     yield "merchant", "usual", net.void(net.first_payment.claim, "merchant")

@@ -238,6 +238,33 @@ class Network:
         }
         return self._signed(o.Void, by, {**values, **changes})
 
+    def rules(self, *, by: str = "center", **changes: Any) -> o.TerminalRules:
+        """What terminals may take offline."""
+        values = {
+            "time": T0,
+            "per_payment": 50_000,
+            "per_card": 100_000,
+            "per_shift": 2_000_000,
+            "in_all": 5_000_000,
+            "pending_age": 3 * DAY,
+            "blacklist_age": 7 * DAY,
+            "guarantee": 50_000,
+        }
+        return self._signed(o.TerminalRules, by, {**values, **changes})
+
+    def promise(
+        self, claim: o.Claim, amount: int, *, by: str = "merchant", **changes: Any
+    ) -> o.RefundPromise:
+        """The payee's promise to give amount of a claim back."""
+        values = {
+            "payee": self.public(by),
+            "claim_id": self.id(claim),
+            "amount": amount,
+            "nonce": nonce("promise"),
+            "time": T0 + 200,
+        }
+        return self._signed(o.RefundPromise, by, {**values, **changes})
+
     def reclaim(
         self, claim: o.Claim | None = None, void: o.Void | None = None, title: o.Title | None = None
     ) -> o.Reclaim:

@@ -74,7 +74,7 @@ def _interval(draw: st.DrawFn, values: dict[str, Any]) -> None:
 
 def _obey(draw: st.DrawFn, cls: type[o.Object], values: dict[str, Any]) -> None:
     """Make drawn values keep the rules between fields."""
-    if cls in (o.Coin, o.PayRequest):
+    if cls in (o.Coin, o.PayRequest, o.RefundPromise):
         values["amount"] = max(1, values["amount"])
     elif cls is o.Bill:
         values["expiry"] = o.MAX_TIME

@@ -64,6 +64,9 @@ class CenterApi(Protocol):
     def blacklist(self, since: int = 0) -> tuple[tuple[o.BlacklistEntry, ...], o.SignedTime]:
         """Entries above a sequence, and the signed time that completes them."""
 
+    def rules(self) -> o.TerminalRules:
+        """What terminals may take offline."""
+
     def claim(self, claim_id: bytes) -> dict[str, Any]:
         """What became of a claim."""
 
@@ -201,6 +204,10 @@ class CenterClient:
         if [entry.sequence for entry in entries] != wanted:
             self._invalid("the blacklist has holes")
         return entries, signed_time
+
+    def rules(self) -> o.TerminalRules:
+        """What terminals may take offline, as of now."""
+        return self._signed(o.TerminalRules, "GET", "/v1/rules")
 
     def claim(self, claim_id: bytes) -> dict[str, Any]:
         """What became of a claim, as the center tells it; not signed."""

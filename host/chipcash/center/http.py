@@ -142,6 +142,10 @@ def _blacklist(center: Center, call: Call) -> Response:
     return _octets(*entries, signed_time)
 
 
+def _rules(center: Center, call: Call) -> Response:
+    return _octets(center.rules())
+
+
 def _challenge(center: Center, call: Call) -> Response:
     return Response(center.challenge(call.ident), media_type=OCTETS)
 
@@ -193,6 +197,8 @@ ENDPOINTS = (
     Endpoint("GET", "/v1/time", "signedTime", "The center's time", _time, answer="signed time"),
     Endpoint("GET", "/v1/blacklist", "blacklist", "Blacklist entries", _blacklist,
              answer="blacklist entries above since, then the signed time"),
+    Endpoint("GET", "/v1/rules", "rules", "What terminals may take offline", _rules,
+             answer="terminal rules"),
     Endpoint("GET", "/v1/challenge/{key}", "challenge", "A challenge for a card", _challenge,
              answer="16 bytes, to be answered once", refusals=("unknown",)),
     Endpoint("POST", "/v1/risk/{key}", "risk", "Renew a card's offline limits", _risk,

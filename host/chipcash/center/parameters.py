@@ -3,11 +3,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import json
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
 
+from chipcash import files
+from chipcash.center.errors import CenterError
 from chipcash.clock import DAY
+from chipcash_wire import objects as o
 
-__all__ = ["Parameters", "TierLimits"]
+__all__ = ["Parameters", "TerminalLimits", "TierLimits"]
 
 
 @dataclass(frozen=True)
@@ -32,13 +38,26 @@ def _tier_limits() -> dict[int, TierLimits]:
 
 
 @dataclass(frozen=True)
+class TerminalLimits:
+    """What a terminal may take offline: fen, and seconds; see chipcash_wire.objects.TerminalRules."""
+
+    per_payment: int = 50_000
+    per_card: int = 100_000
+    per_shift: int = 2_000_000
+    in_all: int = 5_000_000
+    pending_age: int = 3 * DAY
+    blacklist_age: int = 7 * DAY
+
+
+@dataclass(frozen=True)
 class Parameters:
     """Times in seconds, money in fen.
 
     title_lifetime: from a title's making to its expiry; grace: after a deadline or an expiry, before
     money goes back; guarantee: how much of a disputed claim the guarantee fund bears, the payee bears the
     rest; window: from payment to deadline; horizon: how far a terminal's time may be ahead of what a card
-    knows; challenge_lifetime: of a challenge for a genuine proof; tiers: offline limits by tier.
+    knows; challenge_lifetime: of a challenge for a genuine proof; tiers: offline limits of cards by tier;
+    terminal: those of terminals.
     """
 
     title_lifetime: int = 365 * DAY
@@ -48,3 +67,41 @@ class Parameters:
     horizon: int = 90 * DAY
     challenge_lifetime: int = 600
     tiers: dict[int, TierLimits] = field(default_factory=_tier_limits)
+    terminal: TerminalLimits = TerminalLimits()
+
+    @classmethod
+    def load(cls, path: Path) -> Parameters:
+        """The parameters with what a file says otherwise; the defaults where there is none.
+
+        The file is JSON: {"guarantee": fen, "terminal": {...}}. Raises CenterError if it is damaged.
+        """
+        defaults = cls()
+        try:
+            data = json.loads(path.read_bytes())
+            terminal = TerminalLimits(**data.pop("terminal", {}))
+            guarantee = data.pop("guarantee", defaults.guarantee)
+            if data:
+                raise ValueError(f"it names {', '.join(data)}")
+            _check({"guarantee": guarantee, **asdict(terminal)})
+        except FileNotFoundError:
+            return defaults
+        except (ValueError, TypeError, AttributeError) as error:
+            raise CenterError(
+                f"{path} does not hold parameters of a center: {error}.",
+                hint="Correct the file, or remove it: then the defaults hold.",
+                path=str(path),
+            ) from None
+        return replace(defaults, guarantee=guarantee, terminal=terminal)
+
+    def save(self, path: Path) -> None:
+        """Write what load() reads: guarantee and terminal."""
+        data = {"guarantee": self.guarantee, "terminal": asdict(self.terminal)}
+        files.replace(path, (json.dumps(data, indent=1) + "\n").encode(), 0o644)
+
+
+def _check(numbers: dict[str, Any]) -> None:
+    """Refuse what the wire cannot carry. Raises ValueError."""
+    for name, value in numbers.items():
+        most = (1 << 32) - 1 if name.endswith("_age") else o.MAX_AMOUNT
+        if type(value) is not int or not 0 <= value <= most:
+            raise ValueError(f"{name} is no number from 0 to {most}")

@@ -305,6 +305,25 @@ class Center(Inquiry):
             )
             return signed_time
 
+    def rules(self) -> o.TerminalRules:
+        """What terminals may take offline, as of now."""
+        limits = self.parameters.terminal
+        rules: o.TerminalRules = self._signed(
+            o.TerminalRules(
+                header=self.trust.header,
+                signer=self._key.key_id,
+                time=self._clock(),
+                per_payment=limits.per_payment,
+                per_card=limits.per_card,
+                per_shift=limits.per_shift,
+                in_all=limits.in_all,
+                pending_age=limits.pending_age,
+                blacklist_age=limits.blacklist_age,
+                guarantee=self.parameters.guarantee,
+            )
+        )
+        return rules
+
     def blacklist(self, since: int = 0) -> tuple[tuple[o.BlacklistEntry, ...], o.SignedTime]:
         """Entries with a sequence above since, in order, and the signed time that completes them."""
         with self.storage.reading():

@@ -250,12 +250,15 @@ def until_ended() -> Iterator[None]:
 
 
 class Yuan(click.ParamType):  # type: ignore[type-arg]  # click 8.2 has none
-    """An amount of money as people write it, `36.80` or `12`, taken as whole fen."""
+    """An amount of money as people write it, `36.80` or `12`, taken as whole fen. least: fen that it has."""
 
     name = "yuan"
 
+    def __init__(self, least: int = 1) -> None:
+        self._least = least
+
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """Fen. Fails on more than two decimals, signs, and zero."""
+        """Fen. Fails on more than two decimals, signs, and what is below the least."""
         if isinstance(value, int):
             return value
         whole, point, part = str(value).partition(".")
@@ -263,8 +266,9 @@ class Yuan(click.ParamType):  # type: ignore[type-arg]  # click 8.2 has none
         if not digits.isascii() or not digits.isdigit() or len(part) > 2 or (point and not part):
             self.fail(f"{value!r} is no amount; write yuan like 36.80", param, ctx)
         fen = int(digits[:40])
-        if not 0 < fen < 1 << 63:
-            self.fail("the amount must be above zero and fit 63 bits of fen", param, ctx)
+        if not self._least <= fen < 1 << 63:
+            least = "be above zero and " if self._least else ""
+            self.fail(f"the amount must {least}fit 63 bits of fen", param, ctx)
         return fen
 
 
@@ -299,6 +303,7 @@ class Hex(click.ParamType):  # type: ignore[type-arg]
 
 
 YUAN = Yuan()
+YUAN_OR_NONE = Yuan(least=0)
 TRACE_VARIABLE = "CHIPCASH_TRACE"
 """Names a file to which everything that passes between a command and a card is written."""
 KEY = Hex(33, first=b"\x02\x03")

@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,6 +25,7 @@ from chipcash.cli import partitions
 from chipcash.cli.base import (
     KEY,
     PEM_FILE,
+    YUAN_OR_NONE,
     Group,
     Hex,
     Report,
@@ -53,6 +55,7 @@ from chipcash_wire import objects as o
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
+_AGE = click.IntRange(0, 365 * 24)
 _REASONS = {o.REASON_REPEAT_PAYMENT: "repeat payment", o.REASON_LOST: "lost"}
 
 
@@ -423,6 +426,61 @@ def upgrade(directory: Path) -> Report:
             cluster.upgrade()
         home.begin_logs(None if cluster is None else cluster.partitions)
     return Report({"upgraded": True}, ["The ledger is up to date: chipcash center check"])
+
+
+@command.command("rules")
+@home_option
+@click.option("--per-payment", type=YUAN_OR_NONE, help="Most yuan of one offline payment.")
+@click.option("--per-card", type=YUAN_OR_NONE, help="Most yuan pending from one card at one till.")
+@click.option("--per-shift", type=YUAN_OR_NONE, help="Most yuan pending of a till's open shift.")
+@click.option("--in-all", type=YUAN_OR_NONE, help="Most yuan pending at one till.")
+@click.option(
+    "--pending-age", type=_AGE, help="How old a till's oldest pending payment may be, hours."
+)
+@click.option("--blacklist-age", type=_AGE, help="How old a till's blacklist may be, hours.")
+@click.option(
+    "--guarantee",
+    type=YUAN_OR_NONE,
+    help="Most yuan of a disputed payment that the guarantee fund bears.",
+)
+def rules(directory: Path, guarantee: int | None, **limits: int | None) -> Report:
+    """What tills may take offline; with options, change it, and restart the center.
+
+    A till learns it with its next synchronisation. Where the center has several gateways or workers, set
+    it in the home of each.
+    """
+    home = Home(directory)
+    home.trust()  # first: a directory without it is no home at all
+    before = home.parameters()
+    chosen = {
+        name: value * 3600 if name.endswith("_age") else value
+        for name, value in limits.items()
+        if value is not None
+    }
+    now = replace(before, terminal=replace(before.terminal, **chosen))
+    if guarantee is not None:
+        now = replace(now, guarantee=guarantee)
+    if now != before:
+        now.save(home.parameters_file)
+    limit = now.terminal
+    lines = table(
+        [
+            ("one payment", f"at most {yuan(limit.per_payment)} yuan"),
+            ("pending from one card", f"at most {yuan(limit.per_card)} yuan"),
+            ("pending of a shift", f"at most {yuan(limit.per_shift)} yuan"),
+            ("pending in all", f"at most {yuan(limit.in_all)} yuan"),
+            ("oldest pending payment", f"at most {limit.pending_age / 3600:g} hours"),
+            ("blacklist", f"at most {limit.blacklist_age / 3600:g} hours old"),
+            ("guarantee fund bears", f"at most {yuan(now.guarantee)} yuan of a disputed payment"),
+        ]
+    )
+    if now != before:
+        lines.append("Restart the center; tills learn it with their next synchronisation.")
+    data = {
+        name if name.endswith("_age") else f"{name}_fen": value
+        for name, value in {**asdict(limit), "guarantee": now.guarantee}.items()
+    }
+    return Report({**data, "changed": now != before}, lines)
 
 
 @command.command("block")
