@@ -74,8 +74,8 @@ class Home:
     def center(self, parameters: Parameters | None = None, clock: Clock = system_clock) -> Center:
         """The registration center over its ledger, or the gateway of one that has several.
 
-        parameters: by default those of its file. Raises DatabaseError if the ledger is gone; CenterError where
-        the gateway cannot be.
+        parameters: by default those of its file. Raises DatabaseError if the ledger is gone; CenterError
+        where the gateway cannot be.
         """
         trust = self.trust()  # first: a directory without it is no home at all
         parameters = parameters or self.parameters()

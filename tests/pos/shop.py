@@ -152,6 +152,10 @@ class BadNetwork:
         result: Sequence[o.Title] = self._pass("titles", owner)
         return result
 
+    def rules(self) -> o.TerminalRules:
+        result: o.TerminalRules = self._pass("rules")
+        return result
+
     def blacklist(self, since: int = 0) -> tuple[Sequence[o.BlacklistEntry], o.SignedTime]:
         result: tuple[Sequence[o.BlacklistEntry], o.SignedTime] = self._pass("blacklist", since)
         return result

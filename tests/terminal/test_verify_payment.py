@@ -200,7 +200,8 @@ def test_one_change_one_reason(suite: str, reason: str, change: Callable[[Case],
 
 
 def test_every_reason_is_tried() -> None:
-    assert {reason for reason, _, _ in REFUSALS} == set(REASONS)
+    later = list(REASONS)[list(REASONS).index("rules-missing") :]  # test_terminal_rules.py
+    assert {reason for reason, _, _ in REFUSALS} == set(REASONS) - set(later)
 
 
 @pytest.mark.parametrize("suite", SUITES)

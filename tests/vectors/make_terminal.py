@@ -14,6 +14,9 @@ from tests.vectors.signing import DAY, T0, WINDOW, Network, serial
 Parts = list[tuple[o.Title, int, int]]
 
 
+_NOTHING: dict[str, int | None] = {"in_all": 0, "shift": 0, "card": 0, "oldest": None}
+
+
 @dataclass(frozen=True)
 class Case:
     """Everything that a verification depends on. The default one is accepted."""
@@ -26,6 +29,9 @@ class Case:
     max_per_payment: int = 50_000
     least_time_to_deposit: int = DAY
     blacklist_max_age: int = WINDOW
+    rules: tuple[o.TerminalRules, ...] | None = None
+    """What came as rules, in order; None where this is about checks 1 to 13 only."""
+    pending: dict[str, int | None] | None = None
 
     def line(self, net: Network, name: str, result: str) -> dict[str, Any]:
         """One line of terminal-*.json. result: accepted, or the reason for refusing."""
@@ -43,6 +49,9 @@ class Case:
             "request": self.request.encode().hex(),
             "answer": self.answer.hex(),
         }
+        if self.rules is not None:
+            found["rules"] = [rules.encode().hex() for rules in self.rules]
+            found["pending"] = {**_NOTHING, **(self.pending or {})}
         if result == "accepted":
             found["claim_id"] = net.id(o.Payment.decode(self.answer).claim).hex()
         return found
@@ -96,6 +105,7 @@ def terminal(net: Network) -> list[dict[str, Any]]:
     _malformed(cases)
     _refused(cases)
     _in_order(cases)
+    _rules(cases)
     return cases.lines
 
 
@@ -295,6 +305,58 @@ def _in_order(x: Cases) -> None:
         ("accepted", case(net.certificate(), apart, fresh, by="card", **late)),
     ):
         x.add(reason, "all faults from here on", found)
+
+
+def _rules(x: Cases) -> None:
+    """Terminal rules, and what is pending before this payment of 25,000 fen."""
+    net = x.net
+    now = x.base.now
+
+    def case(*rules: o.TerminalRules, base: Case = x.base, **pending: int | None) -> Case:
+        return replace(base, rules=rules, pending=pending)
+
+    usual = net.rules()
+    x.add("accepted", "rules, and nothing pending", case(usual))
+    full = {"in_all": 4_975_000, "shift": 1_975_000, "card": 75_000, "oldest": now - 3 * DAY}
+    x.add("accepted", "up to every limit", case(usual, **full))
+    for reason, name, value in (
+        ("pending-age", "oldest", now - 3 * DAY - 1),
+        ("pending-limit", "in_all", 4_975_001),
+        ("shift-limit", "shift", 1_975_001),
+        ("card-limit", "card", 75_001),
+    ):
+        x.add(reason, "just above", case(usual, **{**full, name: value}))
+    slow = replace(x.base, now=0)
+    x.add("accepted", "a slow clock, and a payment ahead of it", case(usual, base=slow, oldest=now))
+    x.add("pending-age", "by the signed time",
+          case(usual, base=slow, oldest=T0 - 3 * DAY - 1))  # fmt: skip
+    x.add("limit", "the rules'", case(net.rules(per_payment=24_999)))
+    x.add("limit", "the terminal's, where the rules are laxer",
+          case(usual, base=replace(x.base, max_per_payment=24_999)))  # fmt: skip
+    x.add("blacklist-stale", "by the rules", case(net.rules(blacklist_age=159)))
+    nothing = net.rules(per_payment=25_000, per_card=0, per_shift=0, in_all=0)
+    x.add("pending-limit", "nothing allowed to be pending", case(nothing))
+
+    x.add("rules-missing", "none", case())
+    x.add("rules-missing", "signed by the issuer", case(net.rules(by="issuer")))
+    x.add("rules-missing", "another network's", case(net.rules(header=net.elsewhere)))
+    x.add("rules-missing", "names another signer", case(net.rules(signer=bytes(8))))
+    lax, strict = net.rules(time=T0 + 1), net.rules(time=T0, per_card=24_999)
+    x.add("accepted", "older rules change nothing", case(lax, strict))
+    x.add("accepted", "newer rules replace older ones", case(strict, lax))
+    x.add("card-limit", "unsigned rules change nothing",
+          case(strict, net.rules(time=T0 + 1, by="issuer")))  # fmt: skip
+    x.add("card-limit", "of one second the later to come", case(net.rules(), strict))
+
+    above = {"in_all": 4_975_001, "shift": 1_975_001, "card": 75_001, "oldest": now - 3 * DAY - 1}
+    for reason, gone in (
+        ("pending-age", "oldest"), ("pending-limit", "in_all"), ("shift-limit", "shift"),
+        ("card-limit", "card"),
+    ):  # fmt: skip
+        x.add(reason, "all faults from here on", case(usual, **above))
+        del above[gone]
+    x.add("signature", "before what is pending",
+          case(usual, base=x.answered(_signed(x, bytes(64))), in_all=5_000_000))  # fmt: skip
 
 
 def evidence(net: Network) -> list[dict[str, Any]]:

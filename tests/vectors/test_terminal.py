@@ -3,12 +3,24 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import pytest
 
 from chipcash.evidence import EvidenceInvalid, verify_evidence
-from chipcash.terminal import Blacklist, Policy, Refusal, VerifiedPayment, verify_payment
+from chipcash.terminal import (
+    Blacklist,
+    Pending,
+    Policy,
+    Refusal,
+    RulesError,
+    VerifiedPayment,
+    newer,
+    stricter,
+    verify_payment,
+    verify_pending,
+)
 from chipcash_wire import objects as o
 from tests.vectors.reading import SUITES, load, trust
 
@@ -21,14 +33,26 @@ def verify(suite: str, line: dict[str, Any]) -> VerifiedPayment:
     entries = [o.BlacklistEntry.decode(bytes.fromhex(entry)) for entry in line["blacklist"]]
     time = line["signed_time"]
     signed_time = o.SignedTime.decode(bytes.fromhex(time)) if time else None
-    return verify_payment(
+    policy = Policy(**line["policy"])
+    rules = None
+    for text in line.get("rules", ()):
+        with suppress(RulesError):
+            rules = newer(rules, o.TerminalRules.decode(bytes.fromhex(text)), network)
+    blacklist = Blacklist().extend(entries, signed_time, network)
+    if "rules" in line:
+        policy = stricter(policy, rules)
+    found = verify_payment(
         bytes.fromhex(line["answer"]),
         o.PayRequest.decode(bytes.fromhex(line["request"])),
         trust=network,
-        policy=Policy(**line["policy"]),
-        blacklist=Blacklist().extend(entries, signed_time, network),
+        policy=policy,
+        blacklist=blacklist,
         now=line["now"],
     )
+    if "rules" in line:
+        now = max(line["now"], blacklist.time)
+        verify_pending(found.amount, Pending(**line["pending"]), policy=policy, now=now)
+    return found
 
 
 @pytest.mark.parametrize(

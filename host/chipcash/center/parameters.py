@@ -45,7 +45,7 @@ class TerminalLimits:
     per_card: int = 100_000
     per_shift: int = 2_000_000
     in_all: int = 5_000_000
-    pending_age: int = 3 * DAY
+    pending_age: int = 5 * DAY
     blacklist_age: int = 7 * DAY
 
 

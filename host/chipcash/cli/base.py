@@ -146,11 +146,18 @@ def _fail(error: Exception, as_json: bool) -> int:
             click.echo(error.ctx.get_usage(), err=True)
         for line in str(told["message"]).splitlines():
             click.echo(_printable(f"Error: {line}"), err=True)
-        for line in str(told["hint"]).splitlines():
+        for line in [*str(told["hint"]).splitlines(), *_for_customer(told)]:
             click.echo(_printable(f"  {line}"), err=True)
     code = told["exit_code"]
     assert isinstance(code, int)
     return code
+
+
+def _for_customer(told: dict[str, object]) -> list[str]:
+    """What to tell who wanted to pay, where a failure has a word for him."""
+    facts = told["facts"]
+    words = facts.get("customer") if isinstance(facts, dict) else None
+    return [f"Tell the customer: {words}"] if words else []
 
 
 def _told(error: Exception) -> dict[str, object]:

@@ -414,8 +414,8 @@ class Books:
             )
         return row
 
-    def _sum(self, statement: str) -> int:
-        return int(self.store.row(statement)[0] or 0)
+    def _sum(self, statement: str, *values: Any) -> int:
+        return int(self.store.row(statement, *values)[0] or 0)
 
     def _least(self, *statements: str) -> int | None:
         found = [self.store.row(statement)[0] for statement in statements]

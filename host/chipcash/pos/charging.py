@@ -13,19 +13,19 @@ deadline. Charging with fresh=True keeps customers apart.
 
 from __future__ import annotations
 
-import shutil
+from typing import TypeVar
 
 from chipcash.card import Card, CardError, CardReplyError
 from chipcash.database import DatabaseError, Row
 from chipcash.errors import ChipcashError, LinkLostError
 from chipcash.genuine import verify_pin
 from chipcash.pos import model as m
-from chipcash.pos.books import Books, request_of
-from chipcash.pos.errors import AnotherCard, AnswerLost, PosError, yuan
+from chipcash.pos.books import request_of
+from chipcash.pos.errors import AnotherCard, AnswerLost, NotAsked, PosError, yuan
+from chipcash.pos.limits import Limits
 from chipcash.pos.model import PaymentState as P
 from chipcash.pos.model import RequestState as R
 from chipcash.terminal import (
-    REASONS,
     RETRYABLE,
     Blacklist,
     Policy,
@@ -44,15 +44,13 @@ from chipcash_wire.tlv import WireError
 
 __all__ = ["BILL_SECONDS", "Charging"]
 
+_Error = TypeVar("_Error", bound=ChipcashError)
+
 BILL_SECONDS = 300
 """Seconds for which a bill can be paid, unless the caller says otherwise."""
 
 
-LEAST_FREE = 32 << 20
-"""Bytes that the disk must have free before a card is asked, so that its answer can be kept."""
-
-
-class Charging(Books):
+class Charging(Limits):
     """What a POS does at the tap."""
 
     def charge(
@@ -79,7 +77,7 @@ class Charging(Books):
         """
         blacklist = self.blacklist
         now = max(self._clock(), blacklist.time)
-        policy = self.policy
+        policy = self.limits
         known = None if reference is None else self.charged(reference)
         if known is not None:
             if known.amount != amount:
@@ -103,6 +101,8 @@ class Charging(Books):
         sent = False
         try:
             self._select(card, pin)
+            if self._card_matters(amount, policy):
+                self._may_ask(card.certificate().subject, amount, policy)
             sent = True
             answer = card.pay(request)
         except ChipcashError as error:
@@ -130,14 +130,15 @@ class Charging(Books):
         if row["state"] != R.OPEN:
             raise _not_open(row)
         request = o.PayRequest.decode(row["data"])
-        policy, blacklist = self.policy, self.blacklist
-        self._may_charge(request.amount, self._now(), policy, blacklist)
+        policy, blacklist = self.limits, self.blacklist
         card = Card(connection, extended=self._extended)
         try:
+            self._may_charge(request.amount, self._now(), policy, blacklist)
             self._select(card, pin)
             subject = card.certificate().subject
             if row["card"] is not None and row["card"] != subject:
                 raise AnotherCard(request.nonce, request.amount)
+            self._may_ask(subject, request.amount, policy)
             with self.store.transaction():
                 self.store.execute(
                     # A bill that was tapped is a tap's request from now on: charge repeats it.
@@ -152,7 +153,7 @@ class Charging(Books):
             answer = card.pay(request)
         except (LinkLostError, CardReplyError) as error:
             raise AnswerLost(request.nonce, request.amount, error.message) from error
-        except CardError as error:
+        except (CardError, NotAsked) as error:
             raise _stays_open(error, request) from None
         return self._take(request, answer, policy, blacklist)
 
@@ -166,11 +167,12 @@ class Charging(Books):
         """
         blacklist = self.blacklist
         now = max(self._clock(), blacklist.time)
-        self._may_charge(amount, now, self.policy, blacklist)
+        policy = self.limits
+        self._may_charge(amount, now, policy, blacklist)
         if seconds <= 0:
             raise PosError("A bill has to be payable for a second at least.", seconds=seconds)
         if payer is not None:
-            self._may_pay(payer, amount, now, blacklist)
+            self._may_pay(payer, amount, now, policy, blacklist)
         subject = None if payer is None else payer.subject
         request = self._open(amount, now, card=subject, expiry=now + seconds, link="qr")
         return o.Bill(request=request, expiry=now + seconds, subject=subject)
@@ -204,7 +206,7 @@ class Charging(Books):
         if row["card"] not in (None, payment.certificate.subject):
             raise _mismatch("it is another card's", nonce=claim.nonce.hex())
         request = o.PayRequest.decode(row["data"])
-        return self._take(request, answer, self.policy, self.blacklist, once=True)
+        return self._take(request, answer, self.limits, self.blacklist, once=True)
 
     def charged(self, reference: str) -> m.OpenRequest | None:
         """The request of the charge with this reference, whatever became of it; None if there is none."""
@@ -222,20 +224,9 @@ class Charging(Books):
             return None
         if row["state"] == R.VOIDED:
             return o.Void.decode(row["void"])
-        void = o.Void(
-            header=self.trust.header,
-            payee=self.public,
-            nonce=row["nonce"],
-            amount=row["amount"],
-            time=self._now(),
-        )
-        void = void.signed(self.key.sign(void.message()))
+        void = self._void(row["nonce"], row["amount"])
         with self.store.transaction():
-            changed = self.store.execute(
-                "UPDATE requests SET state = 'VOIDED', void = ? WHERE nonce = ? AND state = 'OPEN'",
-                void.encode(),
-                row["nonce"],
-            ).rowcount
+            changed = self._set_void(void)
         if not changed:
             row = self._request_row(row["nonce"])
             if row["state"] == R.VOIDED:
@@ -243,51 +234,28 @@ class Charging(Books):
             raise _not_open(row)
         return void
 
-    def may_charge(self, amount: int) -> None:
-        """Raise PosError if no card would be asked for amount fen now: limits, blacklist, disk."""
-        self._may_charge(amount, self._now(), self.policy, self.blacklist)
+    def _void(self, nonce: bytes, amount: int) -> o.Void:
+        void = o.Void(
+            header=self.trust.header,
+            payee=self.public,
+            nonce=nonce,
+            amount=amount,
+            time=self._now(),
+        )
+        return void.signed(self.key.sign(void.message()))
 
-    @property
-    def blacklist_is_stale(self) -> bool:
-        """Whether the blacklist is too old, or not complete, to take offline payments."""
-        blacklist = self.blacklist
-        age = self._now() - blacklist.time
-        return age > self.policy.blacklist_max_age or not blacklist.complete
+    def _set_void(self, void: o.Void) -> bool:
+        """Put a void in the place of its request, inside a transaction; whether it was OPEN still."""
+        changed = self.store.execute(
+            "UPDATE requests SET state = 'VOIDED', void = ? WHERE nonce = ? AND state = 'OPEN'",
+            void.encode(),
+            void.nonce,
+        ).rowcount
+        return bool(changed)
 
-    @property
-    def disk_is_full(self) -> bool:
-        """Whether the disk has too little room left to take money onto it."""
-        return shutil.disk_usage(self.directory).free < LEAST_FREE
-
-    def _may_charge(self, amount: int, now: int, policy: Policy, blacklist: Blacklist) -> None:
-        """Refuse what could only end in a Refusal, before a card takes money for it."""
-        if amount <= 0:
-            raise PosError("An amount has to be above zero.", amount_fen=amount)
-        if amount > policy.max_per_payment:
-            raise PosError(
-                f"This POS takes at most {yuan(policy.max_per_payment)} in one offline payment. "
-                "No card was asked.",
-                hint="Charge less, or change the policy of this POS.",
-                amount_fen=amount,
-                limit_fen=policy.max_per_payment,
-            )
-        if self.disk_is_full:
-            raise PosError(
-                "The disk of this POS is nearly full: a payment might not be kept. No card was asked.",
-                hint=f"Make room in {self.directory}; at least {LEAST_FREE >> 20} MB have to be free.",
-                least_free_bytes=LEAST_FREE,
-            )
-        age = now - blacklist.time
-        if age > policy.blacklist_max_age or not blacklist.complete:
-            raise PosError(
-                "This POS's blacklist is missing or too old to take offline payments. "
-                "No card was asked.",
-                hint="Synchronise the POS first.",
-                age_seconds=age,
-                complete=blacklist.complete,
-            )
-
-    def _may_pay(self, payer: o.Certificate, amount: int, now: int, blacklist: Blacklist) -> None:
+    def _may_pay(
+        self, payer: o.Certificate, amount: int, now: int, policy: Policy, blacklist: Blacklist
+    ) -> None:
         """Refuse a card whose certificate was shown and whose payment would be refused."""
         try:
             if not self.trust.accepts(payer.header):
@@ -296,11 +264,8 @@ class Charging(Books):
             if amount > (payer.per_payment or 0):
                 raise Refusal(LIMIT, limit_fen=payer.per_payment)
         except Refusal as refusal:
-            raise PosError(
-                f"{REASONS[refusal.reason][0]} It was not asked to pay.",
-                hint="Ask for another card, or for other money.",
-                **refusal.facts,
-            ) from None
+            raise NotAsked.of(refusal) from None
+        self._may_ask(payer.subject, amount, policy)
 
     def _open(
         self,
@@ -352,9 +317,10 @@ class Charging(Books):
         *,
         once: bool = False,
     ) -> m.Payment:
-        """Verify an answer and store it; the request stays OPEN when it is refused.
+        """Verify an answer and store it; the request stays OPEN when it is refused, but where it would be
+        too much: then that of a tap is given up.
 
-        once: raise PosError if somebody else stored an answer in the meantime.
+        once: it came in a code; raise PosError if somebody else stored an answer in the meantime.
         """
         try:
             verified = verify_payment(
@@ -366,35 +332,50 @@ class Charging(Books):
                 now=self._clock(),
             )
         except Refusal as refusal:
-            # Of a code nobody knows who made it: it says nothing about the card that was tapped.
             with self.store.transaction():
-                self.store.execute(
-                    "UPDATE requests SET refused = ? WHERE nonce = ? AND state = 'OPEN'"
-                    " AND (expiry IS NOT NULL OR NOT ?)",
-                    refusal.reason,
-                    request.nonce,
-                    once,
-                )
+                self._set_refused(request.nonce, refusal, once)
             refusal.facts["nonce"] = request.nonce.hex()
             raise
+        too_much = None
         try:
             with self.store.transaction():
-                changed = self.store.execute(
-                    "UPDATE requests SET state = 'ANSWERED', card = ?, refused = NULL"
-                    " WHERE nonce = ? AND state = 'OPEN'",
-                    verified.payer,
-                    request.nonce,
-                ).rowcount
+                row = self._request_row(request.nonce)
+                changed = row["state"] == R.OPEN
                 if changed:
+                    # Only here nobody else takes anything at the same time.
+                    too_much = self._exceeded(verified.amount, policy, verified.payer)
+                if too_much is not None:
+                    self._set_refused(request.nonce, too_much, once)
+                    if not once:
+                        self._set_void(self._void(request.nonce, request.amount))
+                elif changed:
+                    self.store.execute(
+                        "UPDATE requests SET state = 'ANSWERED', card = ?, refused = NULL WHERE nonce = ?",
+                        verified.payer,
+                        request.nonce,
+                    )
                     self._move(verified.claim_id, P.PENDING, received=verified)
         except DatabaseError as error:
             raise AnswerLost(request.nonce, request.amount, error.message, answered=True) from error
+        if too_much is not None:
+            raise _too_much(too_much, request, once)
         row = self._request_row(request.nonce)
         if row["state"] != R.ANSWERED:
             raise _not_open(row)  # given up by somebody else in the meantime
         if once and not changed:
             raise self._used(row, verified.payment.claim)
         return self.payment(request.nonce)
+
+    def _set_refused(self, nonce: bytes, refusal: Refusal, once: bool) -> None:
+        """Record why an answer was refused, inside a transaction."""
+        # Of a code nobody knows who made it: it says nothing about the card that was tapped.
+        self.store.execute(
+            "UPDATE requests SET refused = ? WHERE nonce = ? AND state = 'OPEN'"
+            " AND (expiry IS NOT NULL OR NOT ?)",
+            refusal.reason,
+            nonce,
+            once,
+        )
 
     def _used(self, row: Row, claim: o.Claim) -> PosError:
         """Why an answer to an ANSWERED request is not accepted: it was before, or another one was."""
@@ -429,7 +410,7 @@ def _link(connection: Connection) -> str:
     return connection.path.partition(":")[0]
 
 
-def _stays_open(error: CardError, request: o.PayRequest) -> CardError:
+def _stays_open(error: _Error, request: o.PayRequest) -> _Error:
     """A refusal after which the request can still be paid, with a word about that."""
     error.hint += f" The request of {yuan(request.amount)} stays open."
     error.facts["nonce"] = request.nonce.hex()
@@ -457,6 +438,17 @@ def _not_open(row: Row) -> PosError:
         nonce=row["nonce"].hex(),
         state=row["state"],
     )
+
+
+def _too_much(refusal: Refusal, request: o.PayRequest, once: bool) -> Refusal:
+    """A refusal of an answer that was good, with what became of its request."""
+    refusal.facts |= {"nonce": request.nonce.hex(), "given_up": not once}
+    refusal.hint += (
+        " Once it is synchronised, the customer's code can be scanned again; or give the request up."
+        if once
+        else " The request was given up: with the next synchronisation the customer's money goes back."
+    )
+    return refusal
 
 
 def _mismatch(detail: str, **facts: object) -> Refusal:

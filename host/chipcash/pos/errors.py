@@ -3,7 +3,10 @@
 
 from __future__ import annotations
 
+from typing import Self
+
 from chipcash.errors import ChipcashError
+from chipcash.terminal import Refusal, explain
 
 
 def yuan(fen: int) -> str:
@@ -15,6 +18,34 @@ class PosError(ChipcashError):
     """The POS refuses what was asked; its books are unchanged unless the message says otherwise."""
 
     exit_code = 12
+
+
+class NotAsked(PosError):
+    """A payment is refused before a card is asked for it: nobody has paid anything.
+
+    reason: one of those in payment.md; message, hint: for the cashier; facts["customer"]: for who wanted to
+    pay. In other languages: chipcash.terminal.explain.
+    """
+
+    def __init__(
+        self, reason: str, message: str | None = None, hint: str | None = None, **facts: object
+    ) -> None:
+        words = explain(reason, asked=False)
+        super().__init__(
+            words.cashier if message is None else f"{message} No card was asked.",
+            hint=words.hint if hint is None else hint,
+            reason=reason,
+            **facts,
+        )
+        self.reason = reason
+        self.facts["customer"] = words.payer
+
+    @classmethod
+    def of(cls, refusal: Refusal) -> Self:
+        """What would only end in this refusal."""
+        made = cls(refusal.reason)
+        made.facts = {**refusal.facts, **made.facts}
+        return made
 
 
 class AnswerLost(PosError):

@@ -6,11 +6,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from fractions import Fraction
 
 __all__ = [
     "Balance",
     "Change",
     "Charge",
+    "Exposure",
     "OpenRequest",
     "Payment",
     "PaymentState",
@@ -151,6 +153,45 @@ class Balance:
 
 
 @dataclass(frozen=True)
+class Exposure:
+    """How much is pending at a till, and how much may be: above a limit it takes nothing. None: no limit.
+
+    pending_fen, limit_fen: altogether; shift_fen, shift_limit_fen: of the open shift; age, age_limit: of the
+    oldest pending payment, in seconds.
+    """
+
+    pending_fen: int
+    limit_fen: int | None
+    shift_fen: int
+    shift_limit_fen: int | None
+    age: int
+    age_limit: int | None
+
+    @property
+    def near(self) -> bool:
+        """Whether one of them is at four fifths of its limit, or above: synchronise."""
+        return self._share() >= Fraction(4, 5)
+
+    @property
+    def reached(self) -> bool:
+        """Whether one of them is at its limit, or above: the till takes nothing more."""
+        return self._share() >= 1
+
+    def _share(self) -> Fraction:
+        pairs = (
+            (self.pending_fen, self.limit_fen),
+            (self.shift_fen, self.shift_limit_fen),
+            (self.age, self.age_limit),
+        )
+        found = (
+            Fraction(held, limit) if limit else Fraction(1)
+            for held, limit in pairs
+            if limit is not None
+        )
+        return max(found, default=Fraction(0))
+
+
+@dataclass(frozen=True)
 class Total:
     """So many, worth fen in all."""
 
@@ -217,7 +258,8 @@ class Change:
 class SyncReport:
     """What a sync did: payments settled or not, transfers finished, voids sent, news of the center.
 
-    told: who hears of changes and transfers instead.
+    new_rules: whether the center's rules for terminals changed; told: who hears of changes and transfers
+    instead.
     """
 
     changes: list[Change] = field(default_factory=list)
@@ -225,6 +267,7 @@ class SyncReport:
     voids_sent: int = 0
     titles_received: int = 0
     blacklist_entries: int = 0
+    new_rules: bool = False
     time: int = 0
     told: Callable[[Change | Transfer], None] | None = None
 

@@ -43,6 +43,9 @@ class CenterService(Protocol):
     def titles(self, owner: bytes) -> Sequence[o.Title]:
         """Live titles of an owner."""
 
+    def rules(self) -> o.TerminalRules:
+        """What terminals may take offline."""
+
     def blacklist(self, since: int = 0) -> tuple[Sequence[o.BlacklistEntry], o.SignedTime]:
         """Entries above a sequence, and the signed time that completes them."""
 

@@ -87,6 +87,7 @@ CREATE INDEX payments_by_deadline ON payments (state, deadline);
 CREATE INDEX payments_by_time ON payments (state, time);
 CREATE INDEX payments_by_number ON payments (state);
 CREATE INDEX payments_by_amount ON payments (state, amount);
+CREATE INDEX pending_by_card ON payments (payer, amount) WHERE state IN ('PENDING', 'SUBMITTED');
 
 -- A payment with what its request knows of how it came.
 CREATE VIEW received AS

@@ -37,7 +37,7 @@ class Synchronising(Charging, Transfers):
 
         First what an earlier sync or transfer left under way, with the same bytes; then pending payments,
         the one whose deadline comes first at the front; then voids, also of bills that expired an hour ago,
-        titles, blacklist and signed time. Each step is durable before the next begins.
+        titles, rules, blacklist and signed time. Each step is durable before the next begins.
 
         told: is called with each change and transfer, which the report then does not hold, so that its size
         stays bounded. stop: asked between two deposits; once it is true, no further one is sent. Raises
@@ -64,6 +64,8 @@ class Synchronising(Charging, Transfers):
             report.titles_received += self._add_titles(titles)
             self._drop_expired({object_id(title) for title in titles})
             self._place_parts()
+        # Rules before the blacklist: who holds them back holds that back too, and the till soon stops.
+        report.new_rules = self._take_rules(client.rules())
         self._sync_blacklist(client, report)
         return report
 

@@ -29,7 +29,7 @@ from chipcash.clock import DAY, SteadyClock
 from chipcash.errors import ChipcashError, LinkLostError, NoCardError
 from chipcash.files import lock
 from chipcash.pos import model as m
-from chipcash.pos.errors import AnotherCard, AnswerLost, PosError, yuan
+from chipcash.pos.errors import AnotherCard, AnswerLost, NotAsked, PosError, yuan
 from chipcash.pos.pos import Pos
 from chipcash.pos.settling import CenterService
 from chipcash.terminal import RETRYABLE, Refusal
@@ -149,7 +149,7 @@ class Warn(StrEnum):
 
     OVERDUE: pending money is past its deadline; DEADLINE: some will be within a day; STALE: the blacklist is
     too old to charge; DISK: the disk is nearly full; CLOCK: this machine's clock is wrong; READERS: no reader
-    can be used; EXPOSURE: the money pending nears the most that may be; LIMIT: it has reached it.
+    can be used; EXPOSURE: the money pending, or its age, nears the most that may be; LIMIT: it has reached it.
     """
 
     OVERDUE = "OVERDUE"
@@ -447,6 +447,11 @@ class Till:
             yield Warn.STALE
         if pos.disk_is_full:
             yield Warn.DISK
+        exposure = pos.exposure()
+        if exposure.reached:
+            yield Warn.LIMIT
+        elif exposure.near:
+            yield Warn.EXPOSURE
         if abs(self.clock.off) > _CLOCK_S:
             yield Warn.CLOCK
         if readers and all(reader.state is ReaderState.FAILED for reader in readers):
@@ -660,7 +665,7 @@ def _after(sale: Sale, error: ChipcashError) -> Sale:
         sale,
         message=error.message,
         hint=error.hint,
-        reason=error.reason if isinstance(error, Refusal) else type(error).__name__,
+        reason=error.reason if isinstance(error, (Refusal, NotAsked)) else type(error).__name__,
     )
     nonce = error.facts.get("nonce")
     if isinstance(nonce, str):
@@ -672,7 +677,7 @@ def _after(sale: Sale, error: ChipcashError) -> Sale:
             told, state=SaleState.REFUSED, retryable=error.reason in RETRYABLE and bool(told.nonce)
         )
     if isinstance(error, (AnswerLost, AnotherCard)) or (
-        isinstance(error, (CardError, LinkLostError)) and told.nonce is not None
+        isinstance(error, (CardError, LinkLostError, NotAsked)) and told.nonce is not None
     ):
         return replace(told, state=SaleState.UNKNOWN)
     if isinstance(error, LinkLostError):  # before the card was asked to pay: it was held too short

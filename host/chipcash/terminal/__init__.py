@@ -8,6 +8,15 @@ bytes to `verify_payment`: it returns a VerifiedPayment or raises Refusal.
 from chipcash.terminal.blacklist import Blacklist, BlacklistError
 from chipcash.terminal.receipt import ReceiptError, places, verify_receipt
 from chipcash.terminal.refusals import REASONS, RETRYABLE, Refusal
+from chipcash.terminal.rules import (
+    Loss,
+    Pending,
+    RulesError,
+    loss,
+    newer,
+    stricter,
+    verify_pending,
+)
 from chipcash.terminal.verify import (
     Policy,
     VerifiedPayment,
@@ -15,19 +24,29 @@ from chipcash.terminal.verify import (
     verify_payer,
     verify_payment,
 )
+from chipcash.terminal.words import Words, explain
 
 __all__ = [
     "REASONS",
     "RETRYABLE",
     "Blacklist",
     "BlacklistError",
+    "Loss",
+    "Pending",
     "Policy",
     "ReceiptError",
     "Refusal",
+    "RulesError",
     "VerifiedPayment",
+    "Words",
+    "explain",
+    "loss",
     "new_request",
+    "newer",
     "places",
+    "stricter",
     "verify_payer",
     "verify_payment",
+    "verify_pending",
     "verify_receipt",
 ]

@@ -28,12 +28,19 @@ class Policy:
     """What this terminal accepts, beyond what the network demands.
 
     max_per_payment: fen; least_time_to_deposit: seconds that must be left until the claim's deadline;
-    blacklist_max_age: seconds since the blacklist's signed time.
+    blacklist_max_age: seconds since the blacklist's signed time. Of what is Pending Repeat Payment
+    Verification, None where there is no limit of the shop's own: max_per_card, max_per_shift, max_pending
+    (in all): fen; pending_max_age: seconds since the oldest such payment. The center's rules make all of
+    them stricter: chipcash.terminal.stricter.
     """
 
     max_per_payment: int = 50000
     least_time_to_deposit: int = DAY
     blacklist_max_age: int = 7 * DAY
+    max_per_card: int | None = None
+    max_per_shift: int | None = None
+    max_pending: int | None = None
+    pending_max_age: int | None = None
 
 
 @dataclass(frozen=True)
