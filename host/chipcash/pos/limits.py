@@ -24,7 +24,6 @@ __all__ = ["LEAST_FREE", "Limits"]
 
 LEAST_FREE = 32 << 20
 """Bytes that the disk must have free before a card is asked, so that its answer can be kept."""
-_PENDING = "state IN ('PENDING', 'SUBMITTED')"
 
 
 class Limits(Books):
@@ -47,9 +46,9 @@ class Limits(Books):
         limits = self.limits
         oldest = self._oldest_pending()
         return m.Exposure(
-            pending_fen=self._pending_fen(),
+            pending_fen=self._exposed("all", 0),
             limit_fen=limits.max_pending,
-            shift_fen=self._shift_fen(),
+            shift_fen=self._exposed("shift", self._shift_number() or 0),
             shift_limit_fen=limits.max_per_shift,
             age=0 if oldest is None else max(0, self._now() - oldest),
             age_limit=limits.pending_max_age,
@@ -122,40 +121,25 @@ class Limits(Books):
     def _card_matters(self, amount: int, policy: Policy) -> bool:
         """Whether there is a card from which so much is pending that it may not pay amount fen more."""
         limit = policy.max_per_card
-        if limit is None or self._pending_fen() + amount <= limit:
-            return False
-        found = self.store.one(
-            f"SELECT 1 FROM payments WHERE {_PENDING} GROUP BY payer HAVING sum(amount) > ? LIMIT 1",
-            limit - amount,
-        )
-        return found is not None
+        most = self._sum("SELECT max(fen) FROM exposure WHERE kind = 'card'")
+        return limit is not None and most + amount > limit
 
     def _exceeded(self, amount: int, policy: Policy, card: bytes | None = None) -> Refusal | None:
         """Why amount fen more may not be pending, if they may not. card: from whom, where that is known."""
-        in_all = self._pending_fen()
-        shift = of_card = 0
-        # A shift and a card have no more than there is in all: they are added up only where it matters.
-        if policy.max_per_shift is not None and in_all + amount > policy.max_per_shift:
-            shift = self._shift_fen()
-        if card is not None:
-            of_card = self._sum(
-                f"SELECT sum(amount) FROM payments WHERE {_PENDING} AND payer = ?", card
-            )
-        pending = Pending(in_all, shift, of_card, self._oldest_pending())
+        pending = Pending(
+            in_all=self._exposed("all", 0),
+            shift=self._exposed("shift", self._shift_number() or 0),
+            card=0 if card is None else self._exposed("card", card),
+            oldest=self._oldest_pending(),
+        )
         try:
             verify_pending(amount, pending, policy=policy, now=self._now())
         except Refusal as refusal:
             return refusal
         return None
 
-    def _pending_fen(self) -> int:
-        return self._sum(f"SELECT sum(amount) FROM payments WHERE {_PENDING}")
-
-    def _shift_fen(self) -> int:
-        return self._sum(
-            f"SELECT sum(amount) FROM received WHERE {_PENDING} AND shift IS ?",
-            self._shift_number(),
-        )
+    def _exposed(self, kind: str, of: int | bytes) -> int:
+        return self._sum("SELECT sum(fen) FROM exposure WHERE kind = ? AND of = ?", kind, of)
 
     def _oldest_pending(self) -> int | None:
         return self._least(

@@ -87,7 +87,34 @@ CREATE INDEX payments_by_deadline ON payments (state, deadline);
 CREATE INDEX payments_by_time ON payments (state, time);
 CREATE INDEX payments_by_number ON payments (state);
 CREATE INDEX payments_by_amount ON payments (state, amount);
-CREATE INDEX pending_by_card ON payments (payer, amount) WHERE state IN ('PENDING', 'SUBMITTED');
+
+-- How much is pending, kept by the payments themselves, so that limits cost nothing however long the queue
+-- is. kind: all, of 0; shift, of its number or 0 for none; card, of its key.
+CREATE TABLE exposure (
+  kind TEXT NOT NULL CHECK (kind IN ('all', 'shift', 'card')),
+  of ANY NOT NULL,
+  fen INTEGER NOT NULL CHECK (fen >= 0),
+  PRIMARY KEY (kind, of)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX most_exposed ON exposure (kind, fen);
+CREATE TRIGGER payment_pending AFTER INSERT ON payments
+WHEN NEW.state IN ('PENDING', 'SUBMITTED')
+BEGIN
+  INSERT INTO exposure VALUES
+    ('all', 0, NEW.amount),
+    ('shift', ifnull((SELECT shift FROM requests WHERE nonce = NEW.nonce), 0), NEW.amount),
+    ('card', NEW.payer, NEW.amount)
+  ON CONFLICT (kind, of) DO UPDATE SET fen = fen + excluded.fen;
+END;
+CREATE TRIGGER payment_not_pending AFTER UPDATE OF state ON payments
+WHEN OLD.state IN ('PENDING', 'SUBMITTED') AND NEW.state NOT IN ('PENDING', 'SUBMITTED')
+BEGIN
+  UPDATE exposure SET fen = fen - OLD.amount WHERE kind = 'all' AND of = 0;
+  UPDATE exposure SET fen = fen - OLD.amount WHERE kind = 'shift'
+    AND of = ifnull((SELECT shift FROM requests WHERE nonce = OLD.nonce), 0);
+  UPDATE exposure SET fen = fen - OLD.amount WHERE kind = 'card' AND of = OLD.payer;
+  DELETE FROM exposure WHERE kind = 'card' AND of = OLD.payer AND fen = 0;
+END;
 
 -- A payment with what its request knows of how it came.
 CREATE VIEW received AS

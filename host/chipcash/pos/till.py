@@ -149,7 +149,7 @@ class Warn(StrEnum):
 
     OVERDUE: pending money is past its deadline; DEADLINE: some will be within a day; STALE: the blacklist is
     too old to charge; DISK: the disk is nearly full; CLOCK: this machine's clock is wrong; READERS: no reader
-    can be used; EXPOSURE: the money pending, or its age, nears the most that may be; LIMIT: it has reached it.
+    can be used; EXPOSURE: the money pending, or its age, nears its limit; LIMIT: it has reached it.
     """
 
     OVERDUE = "OVERDUE"
