@@ -1,19 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A small durable SQLite file: WAL mode, every commit synced, every write in one transaction."""
+"""A small durable SQLite file: WAL mode, every commit synced, every write in one transaction; where it has a
+key, encrypted by SQLCipher, with all that SQLite writes beside it."""
 
 from __future__ import annotations
 
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from chipcash.errors import ChipcashError
 
-__all__ = ["Database", "DatabaseError", "Row", "statements"]
+__all__ = ["Database", "DatabaseError", "Row", "connect", "driver", "statements"]
 
 _WAIT_S = 30.0
 """How long to wait for whoever else has the file."""
@@ -28,9 +30,28 @@ class DatabaseError(ChipcashError):
     exit_code = 18
 
 
-def connect(path: str | Path) -> sqlite3.Connection:
-    """A connection on which transactions begin where they are begun."""
-    return sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=_WAIT_S)
+def driver(key: bytes | None) -> ModuleType:
+    """The module that opens files: Python's own, or where there is a key SQLCipher's, which is used alike."""
+    if key is None:
+        return sqlite3
+    import sqlcipher3.dbapi2
+
+    module: ModuleType = sqlcipher3.dbapi2
+    return module
+
+
+def connect(path: str | Path, key: bytes | None = None) -> sqlite3.Connection:
+    """A connection on which transactions begin where they are begun. key: of an encrypted file, 32 bytes."""
+    opened: sqlite3.Connection = driver(key).connect(
+        path, isolation_level=None, check_same_thread=False, timeout=_WAIT_S
+    )
+    if key is not None:
+        # What goes wrong is raised; it need not be written to stderr as well.
+        opened.execute("PRAGMA cipher_log_level = NONE")
+        # The key as it is, of which nothing has to be derived: opening takes no longer than without.
+        opened.execute(f"PRAGMA key = \"x'{key.hex()}'\"")
+        opened.execute("PRAGMA temp_store = MEMORY")
+    return opened
 
 
 class Database:
@@ -38,7 +59,9 @@ class Database:
 
     path: the file, or ":memory:"; schema: the statements that make its tables, or what gives them once they
     are needed; version: of the schema; what: what it is to people, as in "The ledger"; create: whether to
-    make the tables where there are none; older: what to do with one of an older version, if anything.
+    make the tables where there are none; older: what to do with one of an older version, if anything;
+    key: under which it is encrypted, 32 bytes; upgrades: for older versions the statements that make the
+    next of each.
 
     Reads see the last commit. A single write is durable when `execute` returns. What belongs together
     happens inside `transaction`, which takes the write lock at once (BEGIN IMMEDIATE), so that what was
@@ -55,15 +78,18 @@ class Database:
         what: str,
         create: bool = True,
         older: str = "",
+        key: bytes | None = None,
+        upgrades: Mapping[int, Sequence[str]] | None = None,
     ) -> None:
         self.path = path
         self.what = what
         self._lock = threading.RLock()
+        self._driver = driver(key)
         try:
-            self._db = connect(path)
-        except sqlite3.Error as error:
+            self._db = connect(path, key)
+        except self._driver.Error as error:
             raise self._failed(error) from None
-        self._db.row_factory = sqlite3.Row
+        self._db.row_factory = self._driver.Row
         try:
             self._enter_wal()
             for pragma in ("synchronous = FULL", "foreign_keys = ON"):
@@ -76,6 +102,7 @@ class Database:
                         for statement in needed:
                             self.execute(statement)
                         self.execute(f"PRAGMA user_version = {version}")
+            self._upgrade(upgrades or {})
             (found,) = self.row("PRAGMA user_version")
         except BaseException:
             self._db.close()
@@ -91,6 +118,17 @@ class Database:
                 path=str(path),
             )
 
+    def _upgrade(self, upgrades: Mapping[int, Sequence[str]]) -> None:
+        """Bring an older version forward, each step whole or not at all."""
+        while self.row("PRAGMA user_version")[0] in upgrades:
+            with self.transaction():
+                # Another process may have been faster.
+                (found,) = self.row("PRAGMA user_version")
+                for statement in upgrades.get(found, ()):
+                    self.execute(statement)
+                if found in upgrades:
+                    self.execute(f"PRAGMA user_version = {found + 1}")
+
     def _enter_wal(self) -> None:
         """Journal mode WAL. SQLite does not wait where others do the same at the same time."""
         deadline = time.monotonic() + _WAIT_S
@@ -98,10 +136,10 @@ class Database:
             try:
                 self._db.execute("PRAGMA journal_mode = WAL")
                 return
-            except sqlite3.OperationalError as error:
+            except self._driver.OperationalError as error:
                 if "locked" not in str(error) or time.monotonic() > deadline:
                     raise self._failed(error) from error
-            except sqlite3.Error as error:
+            except self._driver.Error as error:
                 raise self._failed(error) from error
             time.sleep(0.01)
 
@@ -122,14 +160,14 @@ class Database:
         """Execute one statement."""
         try:
             return self._db.execute(statement, values)
-        except sqlite3.Error as error:
+        except self._driver.Error as error:
             raise self._failed(error) from error
 
     def execute_many(self, statement: str, rows: Sequence[Sequence[Any]]) -> None:
         """Execute one statement once for each row of values."""
         try:
             self._db.executemany(statement, rows)
-        except sqlite3.Error as error:
+        except self._driver.Error as error:
             raise self._failed(error) from error
 
     def define(self, name: str, function: Callable[[Any], Any]) -> None:
@@ -142,7 +180,7 @@ class Database:
             cursor = self.execute(statement, *values)
             try:
                 return cursor.fetchall()
-            except sqlite3.Error as error:
+            except self._driver.Error as error:
                 raise self._failed(error) from error
 
     def one(self, statement: str, *values: Any) -> Row | None:
@@ -181,7 +219,14 @@ class Database:
             finally:
                 self._db.rollback()
 
-    def _failed(self, error: sqlite3.Error) -> DatabaseError:
+    def _failed(self, error: Exception) -> DatabaseError:
+        if self._driver is not sqlite3 and "not a database" in str(error):
+            return DatabaseError(
+                f"{self.what} in {self.path} cannot be read with the key that belongs to it: the key is"
+                " another one's, or the file is damaged. Nothing in it was changed.",
+                hint="See that key and file are of one and the same; do not start a new one over it.",
+                path=str(self.path),
+            )
         return DatabaseError(
             f"{self.what} in {self.path} cannot be used: {error}. Nothing in it was changed.",
             hint="See that the disk has room and is in order, then repeat: the same request never counts"

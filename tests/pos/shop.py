@@ -3,10 +3,10 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 from chipcash import database
@@ -27,8 +27,9 @@ from tests.cards import make_card
 class Shop:
     """Everything lives in one folder, so that copying the folder copies the world."""
 
-    def __init__(self, folder: Path, suite: str = "p256") -> None:
+    def __init__(self, folder: Path, suite: str = "p256", *, custody: str = "file") -> None:
         self.folder = folder
+        self.custody = custody
         self.net: Network = network(suite)
         self.now = NOW
         self.center = Center(
@@ -49,7 +50,11 @@ class Shop:
                 self._pos = Pos(path, clock=lambda: self.now)
             else:
                 self._pos = Pos.init(
-                    path, self.net.trust, "http://center.test", clock=lambda: self.now
+                    path,
+                    self.net.trust,
+                    "http://center.test",
+                    clock=lambda: self.now,
+                    custody=self.custody,
                 )
         return self._pos
 
@@ -165,34 +170,52 @@ class Crash(BaseException):
     """The power went."""
 
 
-class _Connection(sqlite3.Connection):
-    """A database connection that dies before or after its n-th statement."""
+class _Counter:
+    """Which statement of a database connection dies, before or after it took effect."""
 
     left = -1
     after = False
 
-    def execute(self, *values: Any) -> sqlite3.Cursor:
-        cls = type(self)
-        dies = cls.left == 0
-        cls.left -= 1
-        if dies and not cls.after:
-            raise Crash
-        cursor = super().execute(*values)
-        if dies:
-            raise Crash
-        return cursor
+
+def _dying(module: ModuleType) -> type[Any]:
+    """A module's connection that dies at its n-th statement."""
+
+    class Connection(module.Connection):  # type: ignore[name-defined,misc]
+        def execute(self, *values: Any) -> Any:
+            dies = _Counter.left == 0
+            _Counter.left -= 1
+            if dies and not _Counter.after:
+                raise Crash
+            cursor = super().execute(*values)
+            if dies:
+                raise Crash
+            return cursor
+
+    return Connection
 
 
 @contextmanager
 def crash_at(statement: int, *, after: bool) -> Iterator[None]:
     """POS objects opened in here die at their n-th SQL statement, before or after it took effect."""
-    connect = database.connect
-    _Connection.left, _Connection.after = statement, after
-    database.connect = lambda path: sqlite3.connect(path, isolation_level=None, factory=_Connection)
+    real = database.driver
+    _Counter.left, _Counter.after = statement, after
+
+    def driver(key: bytes | None) -> Any:
+        module = real(key)
+        return SimpleNamespace(
+            **{
+                **vars(module),
+                "connect": lambda *where, **how: module.connect(
+                    *where, factory=_dying(module), **how
+                ),
+            }
+        )
+
+    database.driver = driver  # type: ignore[assignment]
     try:
         yield
     finally:
-        database.connect = connect
+        database.driver = real
 
 
 __all__ = ["BadNetwork", "Crash", "Shop", "Torn", "crash_at"]

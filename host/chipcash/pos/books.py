@@ -13,12 +13,13 @@ from typing import Any, Self
 from chipcash import crypto
 from chipcash.clock import Clock, system_clock
 from chipcash.database import Row
+from chipcash.pos import keys
 from chipcash.pos import model as m
 from chipcash.pos.errors import PosError
 from chipcash.pos.model import PaymentState as P
 from chipcash.pos.model import RequestState as R
 from chipcash.pos.model import TransferKind
-from chipcash.pos.store import Store
+from chipcash.pos.store import Store, encrypt
 from chipcash.terminal import Blacklist, Policy, VerifiedPayment
 from chipcash.trust import FILE_NAME, Trust
 
@@ -57,9 +58,18 @@ class Books:
                 hint="Give the folder of a POS, or make one with Pos.init (chipcash pos init).",
                 path=str(self.directory),
             )
-        self.key = crypto.PrivateKey.load(self.directory / "pos.key")
+        custody = keys.custody_of(self.directory)
+        key = custody.key()
+        if key is None:
+            raise PosError(
+                f"The key of the till in {self.directory} is not where it has to be: {custody.path}.",
+                hint="Restore it. Without it the till's money cannot be spent; what is pending can still be "
+                "deposited for it.",
+                path=str(self.directory),
+            )
+        self.key = key
         self.trust = Trust.load(self.directory / FILE_NAME)
-        self.store = Store(self.directory / "pos.db")
+        self.store = _open_store(self.directory / "pos.db", custody)
         self.operator = operator
         self._clock = clock
         self._extended = extended
@@ -68,7 +78,7 @@ class Books:
             self.close()
             raise PosError(
                 f"The key of this POS is of suite {self.key.suite.name}, its network is not.",
-                hint="Restore pos.key and the network file from the same backup.",
+                hint="Restore its key and the network file from the same backup.",
             )
 
     @classmethod
@@ -81,10 +91,12 @@ class Books:
         policy: Policy | None = None,
         clock: Clock = system_clock,
         extended: bool = True,
+        custody: str = keys.FILE,
     ) -> Self:
         """Make a POS with a new key of the network's suite. Synchronise it before its first charge.
 
-        directory: made if missing. Raises PosError if a POS is there already.
+        directory: made if missing; custody: where its keys are made and kept, see chipcash.pos.keys. Raises
+        PosError if a POS is there already, CryptoError if there is no such custody or it fails.
         """
         folder = Path(directory)
         database = folder / "pos.db"
@@ -94,28 +106,35 @@ class Books:
                 hint="Choose another folder.",
                 path=str(folder),
             )
-        # Written under another name: a directory with a pos.db is complete. The key comes after it, so
-        # that a key without either tells that the books of that key were lost.
+        # Written under another name: a directory with a pos.db is complete. Where the keys are comes first,
+        # the key to which money is paid after the draft: such a key without either tells that its books
+        # were lost.
         draft = folder / "pos.db.new"
-        key_file = folder / "pos.key"
-        if key_file.exists() and not draft.exists():
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        kept = keys.custody_of(folder)  # what was cut off goes on where it began
+        key = kept.key()
+        if key is None and not keys.same_kind(kept.path, custody):
+            kept = keys.custody_at(keys.new_path(custody), folder)
+            key = kept.key()
+        if key is not None and not draft.exists():
             raise PosError(
                 f"{folder} holds the key of a POS but not its books; nothing was changed.",
                 hint="Restore pos.db from the newest backup, or choose another folder. New books for an old "
                 "key could pay the same money twice.",
                 path=str(folder),
             )
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        keys.remember(kept)
+        books_key = kept.make_books_key()
         for leftover in ("-wal", "-shm", ""):
             Path(f"{draft}{leftover}").unlink(missing_ok=True)
         trust.save(folder / FILE_NAME)
-        store = Store(draft, create=True)
+        store = Store(draft, books_key, create=True)
         with store.transaction():
             store.set("center_url", center_url)
             store.set("policy", json.dumps(asdict(policy or Policy())))
         store.close()
-        if not key_file.exists():
-            crypto.PrivateKey.generate(trust.suite).save(key_file)
+        if key is None:
+            kept.make_key(crypto.suite(trust.suite))
         draft.rename(database)
         return cls(folder, clock=clock, extended=extended)
 
@@ -430,6 +449,20 @@ class Books:
         return self.store.all(
             "SELECT * FROM titles WHERE pointer < hi ORDER BY hi - pointer DESC, title_id"
         )
+
+
+def _open_store(path: Path, custody: keys.Custody) -> Store:
+    """The books, under the key that their custody has. Those from before there was one get it."""
+    if not keys.remembered(custody.directory):
+        encrypt(path, custody)
+    key = custody.books_key()
+    if key is None:
+        raise PosError(
+            f"The key of the books in {path} is not where it has to be: {custody.path}.",
+            hint="Restore it. Do not begin new books for an old key: they could pay the same money twice.",
+            path=str(path),
+        )
+    return Store(path, key)
 
 
 def _payment(row: Row) -> m.Payment:

@@ -3,9 +3,13 @@
 
 from __future__ import annotations
 
+import os
+import sqlite3
 from pathlib import Path
 
-from chipcash.database import Database, statements
+from chipcash import files
+from chipcash.database import Database, DatabaseError, driver, statements
+from chipcash.pos import keys
 
 SCHEMA_VERSION = 3
 
@@ -175,16 +179,64 @@ CREATE TABLE blacklist (
 """
 
 
-class Store(Database):
-    """The books of a POS. create: make them, in a file that is not there yet."""
+_UPGRADES = {
+    2: """
+CREATE TABLE shifts (
+  id INTEGER PRIMARY KEY,
+  opened INTEGER NOT NULL,
+  opened_by TEXT NOT NULL,
+  closed INTEGER,
+  closed_by TEXT,
+  report TEXT,
+  CHECK ((closed IS NULL) = (closed_by IS NULL) AND (closed IS NULL) = (report IS NULL))
+) STRICT;
+CREATE UNIQUE INDEX open_shift ON shifts (closed IS NULL) WHERE closed IS NULL;
+ALTER TABLE requests ADD COLUMN operator TEXT NOT NULL DEFAULT '';
+ALTER TABLE requests ADD COLUMN shift INTEGER REFERENCES shifts (id);
+ALTER TABLE requests ADD COLUMN link TEXT NOT NULL DEFAULT '';
+ALTER TABLE requests ADD COLUMN reference TEXT;
+CREATE UNIQUE INDEX requests_by_reference ON requests (reference);
+ALTER TABLE deposits ADD COLUMN settled_time INTEGER;
+ALTER TABLE deposits ADD COLUMN operator TEXT NOT NULL DEFAULT '';
+ALTER TABLE deposits ADD COLUMN shift INTEGER REFERENCES shifts (id);
+ALTER TABLE payments ADD COLUMN tier INTEGER;
+DROP INDEX payments_by_state;
+CREATE INDEX payments_by_deadline ON payments (state, deadline, amount);
+CREATE INDEX payments_by_time ON payments (state, time);
+CREATE INDEX payments_by_number ON payments (state, id);
+CREATE VIEW received AS
+  SELECT payments.*, requests.operator, requests.shift, requests.link, requests.reference
+  FROM payments JOIN requests USING (nonce);
+CREATE TABLE changes (
+  id INTEGER PRIMARY KEY,
+  time INTEGER NOT NULL,
+  claim_id BLOB NOT NULL REFERENCES payments (claim_id),
+  before TEXT,
+  after TEXT NOT NULL
+) STRICT;
+CREATE INDEX changes_by_payment ON changes (claim_id);
+""",
+}
+"""What makes of an older version the next one. Written once and then never changed."""
 
-    def __init__(self, path: Path, *, create: bool = False) -> None:
+_PLAIN = b"SQLite format 3\0"
+_MOVED = -1
+"""Version of a file that was left behind: no program opens it."""
+
+
+class Store(Database):
+    """The books of a POS, encrypted under a key of 32 bytes. create: make them, in a file that is not there
+    yet. Books of older versions are brought forward."""
+
+    def __init__(self, path: Path, key: bytes, *, create: bool = False) -> None:
         super().__init__(
             path,
             statements(_SCHEMA),
             version=SCHEMA_VERSION,
             what="The books of this POS",
             create=create,
+            key=key,
+            upgrades={version: statements(script) for version, script in _UPGRADES.items()},
         )
 
     def get(self, name: str, default: str = "") -> str:
@@ -199,3 +251,77 @@ class Store(Database):
             name,
             value,
         )
+
+
+def encrypt(path: Path, custody: keys.Custody) -> None:
+    """Encrypt books from before they were encrypted, while nobody else has them, and remember their custody.
+
+    Raises DatabaseError, and they are as they were; CryptoError, OSError.
+    """
+    alone = files.lock(path.with_name(".encrypting"))
+    if alone is None:
+        raise _in_use(path)
+    try:
+        if keys.remembered(path.parent):  # another program was faster
+            return
+        # Nobody here has the file open: closing it would take SQLite's locks away (POSIX has it so).
+        with path.open("rb") as file:
+            plain = file.read(len(_PLAIN)) == _PLAIN
+        if plain:
+            _encrypt(path, path.with_name(f"{path.name}.encrypted"), custody.make_books_key())
+        keys.remember(custody)
+    finally:
+        os.close(alone)
+
+
+def _encrypt(path: Path, draft: Path, key: bytes) -> None:
+    module = driver(key)
+    for leftover in ("-wal", "-shm", "-journal", ""):
+        Path(f"{draft}{leftover}").unlink(missing_ok=True)
+    # Nobody waits for whoever has them open: a till that is in use is not converted.
+    old: sqlite3.Connection = module.connect(path, isolation_level=None, timeout=1)
+    try:
+        # Fails, or changes nothing, unless this is the only connection there is.
+        old.execute("PRAGMA locking_mode = EXCLUSIVE")
+        if old.execute("PRAGMA journal_mode = DELETE").fetchone()[0] != "delete":
+            raise _in_use(path)
+        old.execute("BEGIN EXCLUSIVE")
+        old.execute("COMMIT")  # which keeps the lock
+        (version,) = old.execute("PRAGMA user_version").fetchone()
+        old.execute(f"ATTACH DATABASE ? AS made KEY \"x'{key.hex()}'\"", (str(draft),))
+        old.execute("SELECT sqlcipher_export('made')")
+        old.execute(f"PRAGMA made.user_version = {version}")
+        old.execute("DETACH DATABASE made")
+        with draft.open("rb+") as file:
+            os.fsync(file.fileno())
+        draft.chmod(0o600)
+        draft.replace(path)
+        files.sync_folder(path.parent)
+        # Whoever was waiting for the old file has it open still.
+        old.execute(f"PRAGMA user_version = {_MOVED}")
+    except module.OperationalError as error:
+        if "locked" in str(error):
+            raise _in_use(path) from None
+        raise _cannot(path, error) from None
+    except module.Error as error:
+        raise _cannot(path, error) from None
+    finally:
+        old.close()
+
+
+def _in_use(path: Path) -> DatabaseError:
+    return DatabaseError(
+        "The books of this POS are of an older version and have to be encrypted first, but another program "
+        "has them open. Nothing in them was changed.",
+        hint="End every program that uses this till, and repeat.",
+        path=str(path),
+    )
+
+
+def _cannot(path: Path, error: Exception) -> DatabaseError:
+    return DatabaseError(
+        f"The books of this POS are of an older version and could not be encrypted: {error}. Nothing in "
+        "them was changed.",
+        hint="See that the disk has room for a second copy of them, and repeat.",
+        path=str(path),
+    )
