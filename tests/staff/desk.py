@@ -12,11 +12,11 @@ from pathlib import Path
 import httpx
 
 from chipcash.center.registration import Center as Registration
-from chipcash.center.staff.accounts import Cost, Staff
 from chipcash.center.staff.health import Health, Part
-from chipcash.center.staff.roles import ROLES
+from chipcash.center.staff.roles import ROLES, RULES
 from chipcash.center.staff.service import Service
 from chipcash.center.staff.site import Center
+from chipcash.people.accounts import Cost, Staff
 from chipcash.trust import object_id
 from tests.center.world import DAY, World
 
@@ -36,7 +36,9 @@ class Desk:
     def __init__(self, folder: Path, kind: type[Registration] = Registration) -> None:
         self.world = world = World(center=kind)
         self.now = world.now
-        self.staff = Staff(folder / "staff.db", create=True, clock=lambda: self.now, cost=CHEAP)
+        self.staff = Staff(
+            folder / "staff.db", RULES, create=True, clock=lambda: self.now, cost=CHEAP
+        )
         for role, password in PASSWORDS.items():
             self.staff.add(role, role, FIRST, "os:test")
             visitor = self.staff.visitor(self.staff.login(role, FIRST, "::1"), "::1")

@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from chipcash.center.staff.accounts import (
+from chipcash.center.staff.roles import RULES, Right
+from chipcash.database import DatabaseError
+from chipcash.people.accounts import (
     ABSOLUTE_S,
     IDLE_S,
     Cost,
@@ -21,10 +23,8 @@ from chipcash.center.staff.accounts import (
     TooManyTries,
     Visitor,
 )
-from chipcash.center.staff.errors import StaffError, TrailBroken
-from chipcash.center.staff.roles import Right
-from chipcash.center.staff.trail import Entry, Head
-from chipcash.database import DatabaseError
+from chipcash.people.errors import StaffError, TrailBroken
+from chipcash.people.trail import Entry, Head
 from tests.staff.desk import CHEAP
 
 PASSWORD = "correct horse battery staple"
@@ -37,7 +37,7 @@ class Book:
     def __init__(self, path: Path) -> None:
         self.now = 1_800_000_000
         self.path = path
-        self.staff = Staff(path, create=True, clock=lambda: self.now, cost=CHEAP)
+        self.staff = Staff(path, RULES, create=True, clock=lambda: self.now, cost=CHEAP)
         self.staff.add("ann", "viewer", PASSWORD, "os:root")
 
     def enter(self, name: str = "ann", password: str = PASSWORD) -> tuple[str, Visitor]:
@@ -193,7 +193,7 @@ def test_no_secret_is_in_the_file(book: Book) -> None:
 
 
 def test_the_cost_of_a_password_is_that_of_rfc_9106(tmp_path: Path) -> None:
-    with closing(Staff(tmp_path / "staff.db", create=True)) as staff:
+    with closing(Staff(tmp_path / "staff.db", RULES, create=True)) as staff:
         staff.add("ann", "viewer", PASSWORD, "os:root")
         (kept,) = staff.db.row("SELECT password FROM accounts")
         assert kept.startswith("$argon2id$v=19$m=65536,t=3,p=4$") and Cost().iterations == 3
@@ -300,7 +300,7 @@ def test_programs_of_ours_cannot_change_it(book: Book) -> None:
 def test_two_processes_write_one_record(book: Book) -> None:
     """The pages and the command line."""
     _, visitor = book.enter()
-    with closing(Staff(book.path, clock=lambda: book.now, cost=CHEAP)) as other:
+    with closing(Staff(book.path, RULES, clock=lambda: book.now, cost=CHEAP)) as other:
         with ThreadPoolExecutor(4) as pool:
             for at in range(40):
                 staff = (book.staff, other)[at % 2]

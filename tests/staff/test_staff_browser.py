@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from chipcash.center.staff.accounts import IDLE_S
 from chipcash.evidence import verify_evidence
+from chipcash.people.accounts import IDLE_S
 from chipcash_wire import objects as o
 from tests.browser import browser, new_page  # noqa: F401
 from tests.staff.desk import PASSWORDS, Desk, desk_in

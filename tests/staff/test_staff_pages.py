@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import ast
 import re
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -15,15 +14,16 @@ from starlette.routing import Mount, Route
 
 import chipcash.center.staff
 from chipcash.center.inquiry import LATEST
-from chipcash.center.staff.accounts import ABSOLUTE_S, IDLE_S
-from chipcash.center.staff.errors import StaffError
 from chipcash.center.staff.roles import ROLES, Right
 from chipcash.center.staff.service import Service
 from chipcash.center.staff.site import PAGES, Center, create_app
-from chipcash.center.staff.words import CHINESE, preferred
 from chipcash.evidence import verify_evidence
+from chipcash.people.accounts import ABSOLUTE_S, IDLE_S
+from chipcash.people.errors import StaffError
+from chipcash.people.words import chinese, preferred
 from chipcash.trust import object_id
 from chipcash_wire import objects as o
+from tests.languages import check_placeholders, said_by
 from tests.staff.desk import FIRST, PASSWORDS, Desk, desk_in
 from tests.staff.test_staff_life import long_coin
 
@@ -91,7 +91,7 @@ def test_every_route_has_its_rule(desk: Desk) -> None:
         assert isinstance(route, Route)
         found |= {(method, route.path) for method in route.methods or () if method != "HEAD"}
     assert found == set(RULES) == {(page.method, page.path) for page in PAGES}
-    assert {(x.method, x.path) for x in PAGES if x.right is Right.PUBLIC} == PUBLIC
+    assert {(x.method, x.path) for x in PAGES if x.right == Right.PUBLIC} == PUBLIC
 
 
 @pytest.mark.parametrize("role", ROLES)
@@ -476,45 +476,12 @@ def test_the_record_is_shown_and_its_damage_told(desk: Desk) -> None:
     desk.staff.trail.verify()
 
 
-UNSEEN = {
-    "This session is over.",
-    "The package cryptography is built with an OpenSSL older than 3.2, which has no Argon2id.",
-}
-"""What no page tells: a session that is over leads to the login."""
-
-
-def messages(tree: ast.AST) -> set[str]:
-    """The texts that a module has for people: in calls that take some, and where it names a problem."""
-    found = set()
-    for node in ast.walk(tree):
-        values: list[ast.expr] = []
-        if isinstance(node, ast.Call):
-            name = getattr(node.func, "attr", getattr(node.func, "id", ""))
-            if name in ("_Stop", "words", "_failure", "_login_again", "StaffError"):
-                values = node.args
-        elif isinstance(node, ast.Assign):
-            names = {getattr(x, "id", "") for y in node.targets for x in getattr(y, "elts", [y])}
-            if names & {"problem", "message"}:
-                values = getattr(node.value, "elts", [node.value])
-        for value in values:
-            if isinstance(value, ast.JoinedStr):
-                value = ast.Constant(ast.unparse(value)[2:-1].replace("{MIN_PASSWORD}", "15"))
-            if isinstance(value, ast.Constant) and str(value.value).endswith("."):
-                found.add(str(value.value))
-    return {text for text in found if "{" not in text}
-
-
 def test_both_languages(desk: Desk) -> None:
     """Everything that is said in English is there in Chinese, and nothing else."""
     folder = Path(chipcash.center.staff.__path__[0])
     said = (set(ROLES) | set(o.OUTCOMES) | {"issued", "redeemed"}) - {""}
-    for path in folder.glob("templates/*.html"):
-        said |= set(re.findall(r'\b_\("((?:[^"\\]|\\.)*)"', path.read_text()))
-    for name in ("site.py", "accounts.py"):
-        said |= messages(ast.parse((folder / name).read_text()))
-    assert said - UNSEEN == set(CHINESE)
-    for english, chinese in CHINESE.items():
-        assert set(re.findall(r"%\(\w+\)s", english)) == set(re.findall(r"%\(\w+\)s", chinese))
+    assert said | said_by(folder, "site.py") == set(chinese(folder))
+    check_placeholders(folder)
     assert preferred("zh-CN,zh;q=0.9,en;q=0.8") == "zh"
     assert preferred("fr, en;q=0.3, zh;q=0") == "en" and preferred("\xff") == "en"
     with desk.login("viewer") as client:

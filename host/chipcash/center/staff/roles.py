@@ -5,14 +5,16 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-__all__ = ["ROLES", "Right"]
+from chipcash.people.accounts import ANY, PUBLIC, Rules
+
+__all__ = ["ROLES", "RULES", "Right"]
 
 
 class Right(StrEnum):
     """What an account may do by its role; `ANY` is what every account may, `PUBLIC` what everybody may."""
 
-    PUBLIC = "public"
-    ANY = "any"
+    PUBLIC = PUBLIC
+    ANY = ANY
     LOOK = "look"
     DISPUTES = "disputes"
     BLOCK = "block"
@@ -26,3 +28,6 @@ ROLES: dict[str, frozenset[Right]] = {
     "auditor": frozenset({Right.TRAIL}),
 }
 """Role and its rights. An account has one role. No role makes accounts: that takes the center's machine."""
+
+RULES = Rules(ROLES, "chipcash center staff")
+"""Of their accounts."""

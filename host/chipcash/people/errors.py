@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What goes wrong around the page of a center's staff."""
+"""What goes wrong around accounts and the pages they open."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Accounts and sessions of a center's staff, in a SQLite file of their own, with the record of what they did.
+"""Accounts and sessions of staff, in a SQLite file of their own, with the record of what they did.
 
 Passwords are kept as Argon2id (RFC 9106, its second recommended setting), sessions as the SHA-256 of their
 random tokens. Whatever is decided here is written together with its entry of the record, or not at all.
@@ -14,6 +14,7 @@ import re
 import secrets
 import threading
 import unicodedata
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -21,20 +22,23 @@ from pathlib import Path
 from cryptography.exceptions import InvalidKey, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 
-from chipcash.center.staff import trail
-from chipcash.center.staff.errors import StaffError
-from chipcash.center.staff.roles import ROLES, Right
-from chipcash.center.staff.trail import Trail
 from chipcash.clock import DAY, Clock, system_clock
 from chipcash.database import Database, statements
+from chipcash.people import trail
+from chipcash.people.errors import StaffError
+from chipcash.people.trail import Trail
 
 __all__ = [
     "ABSOLUTE_S",
+    "ANY",
     "IDLE_S",
     "MIN_PASSWORD",
+    "MIN_PIN",
+    "PUBLIC",
     "Account",
     "Cost",
     "LoginRefused",
+    "Rules",
     "Staff",
     "TooManyTries",
     "Visitor",
@@ -47,7 +51,13 @@ ABSOLUTE_S = 10 * 3600
 """Seconds after which a session is over, whatever was done in it."""
 MIN_PASSWORD = 15
 """Characters of a password: NIST SP 800-63B-4, where nothing else is asked for."""
+MIN_PIN = 6
+"""Digits of a PIN, where a role logs in with one."""
+PUBLIC, ANY = "public", "any"
+"""Rights that everybody has, and that every account has."""
 _MAX_PASSWORD = 1000
+_TOUCH_S = 30
+"""Seconds for which a session that only looks is not written again."""
 
 _FREE_TRIES = {"account": 5, "address": 20}
 """Wrong passwords in a row before one has to wait, which doubles with each further one."""
@@ -55,6 +65,7 @@ _LONGEST_WAIT_S = 15 * 60
 _FORGET_S = DAY
 _AT_ONCE = 2
 """Passwords that are compared at the same time: each takes Cost.memory_kib."""
+_ROW = "012345678901234567890123"
 _NAME = re.compile("[a-z0-9][a-z0-9._-]{0,31}")
 
 _SCHEMA = (
@@ -103,6 +114,22 @@ class TooManyTries(StaffError):
 
 
 @dataclass(frozen=True)
+class Rules:
+    """What the accounts of one place are.
+
+    roles: each role and its rights; command: of the command line that keeps the accounts; pins: the roles
+    that log in with a PIN instead of a password; idle_s: seconds without a request after which a session is
+    over; absolute_s: seconds after which it is over whatever was done in it.
+    """
+
+    roles: Mapping[str, frozenset[str]]
+    command: str
+    pins: frozenset[str] = frozenset()
+    idle_s: int = IDLE_S
+    absolute_s: int = ABSOLUTE_S
+
+
+@dataclass(frozen=True)
 class Cost:
     """What a password costs to try, as Argon2id counts it."""
 
@@ -123,32 +150,34 @@ class Account:
 
 @dataclass(frozen=True)
 class Visitor:
-    """Whose session a request belongs to. session: its key in the file; csrf: what its forms must carry."""
+    """Whose session a request belongs to. rights: of its role; pin: whether it logs in with one; session: its
+    key in the file; csrf: what its forms must carry."""
 
     name: str
     role: str
     temporary: bool
+    rights: frozenset[str]
+    pin: bool
     session: bytes = field(repr=False)
     csrf: str = field(repr=False)
 
-    def may(self, right: Right) -> bool:
+    def may(self, right: str) -> bool:
         """Whether the account has a right. One with a temporary password has none."""
-        if right in (Right.PUBLIC, Right.ANY):
-            return True
-        return not self.temporary and right in ROLES.get(self.role, ())
+        return right in (PUBLIC, ANY) or (not self.temporary and right in self.rights)
 
 
 class Staff:
     """Accounts, sessions and record in one file. Safe to use from several threads and processes.
 
-    path: the file; create: whether to begin it if it is not there; clock: seconds since 1970; cost: of new
-    passwords. Methods raise StaffError where they refuse and DatabaseError where the file cannot be used;
-    then nothing was changed, and nothing may be shown.
+    path: the file; rules: roles, and how long sessions last; create: whether to begin the file if it is not
+    there; clock: seconds since 1970; cost: of new passwords. Methods raise StaffError where they refuse and
+    DatabaseError where the file cannot be used; then nothing was changed, and nothing may be shown.
     """
 
     def __init__(
         self,
         path: Path,
+        rules: Rules,
         *,
         create: bool = False,
         clock: Clock = system_clock,
@@ -158,11 +187,12 @@ class Staff:
             if not create:
                 raise StaffError(
                     f"There are no accounts for the staff yet: {path} is not there.",
-                    hint="Make the first: chipcash center staff add NAME --role viewer",
+                    hint=f"Make the first: {rules.command} add NAME --role {next(iter(rules.roles))}",
                 )
             path.touch(mode=0o600)
         self.db = Database(path, statements(_SCHEMA), version=1, what="The staff's book")
         self.trail = Trail(self.db)
+        self.rules = rules
         self._clock = clock
         self._cost = cost or Cost()
         self._comparing = threading.Semaphore(_AT_ONCE)
@@ -171,17 +201,18 @@ class Staff:
         """Close the file."""
         self.db.close()
 
-    # ---- accounts: for who runs the center --------------------------------------------------------------
+    # ---- accounts: for who runs the machine -------------------------------------------------------------
 
     def add(self, name: str, role: str, password: str, by: str) -> None:
-        """Make an account with a temporary password. by: who does it, for the record."""
-        _need_role(role)
+        """Make an account with a temporary password (a PIN, if the role has one). by: who does it, for the
+        record."""
+        self._need_role(role)
         if not _NAME.fullmatch(name):
             raise StaffError(
                 f"{name!r} cannot be the name of an account.",
                 hint="Take at most 32 small letters, digits, dots, dashes and underscores.",
             )
-        kept = self._new_password(name, password)
+        kept = self._new_password(name, role, password)
         with self.db.transaction():
             if self.db.one("SELECT 1 FROM accounts WHERE name = ?", name) is not None:
                 raise StaffError(
@@ -206,21 +237,47 @@ class Staff:
             self._end_sessions(name)
             self.trail.append(now, by, "account removed", subject=name)
 
-    def set_role(self, name: str, role: str, by: str) -> None:
-        """Give an account another role, and end its sessions at once."""
-        _need_role(role)
+    def account(self, name: str) -> Account:
+        """An account. Raises StaffError if there is none of this name."""
+        return self._need(name)
+
+    def needs_password(self, name: str, role: str) -> bool:
+        """Whether an account takes a new password, or a PIN, with another role: it has not the kind that goes
+        with it."""
+        return self._is_pin(self._need(name).role) != self._is_pin(role)
+
+    def set_role(self, name: str, role: str, by: str, password: str | None = None) -> None:
+        """Give an account another role, and end its sessions at once. password: a temporary one, or PIN,
+        where needs_password() says so."""
+        self._need_role(role)
+        kept = None if password is None else self._new_password(name, role, password)
         with self.db.transaction():
             before = self._need(name)
+            if self.needs_password(name, role) and kept is None:
+                raise StaffError(
+                    f"A {role} logs in with a {'PIN' if self._is_pin(role) else 'password'}, and {name} has"
+                    " none; the role was not changed.",
+                    hint="Give a first one with the role.",
+                )
             self.db.execute("UPDATE accounts SET role = ? WHERE name = ?", role, name)
+            if kept is not None:
+                self.db.execute(
+                    "UPDATE accounts SET password = ?, temporary = 1 WHERE name = ?", kept, name
+                )
             self._end_sessions(name)
             note = f"{before.role} to {role}"
             self.trail.append(self._clock(), by, "account's role", subject=name, note=note)
 
     def set_password(self, name: str, password: str, by: str) -> None:
         """Give an account a temporary password, and end its sessions at once."""
-        kept = self._new_password(name, password)
+        role = self._need(name).role
+        kept = self._new_password(name, role, password)
         with self.db.transaction():
-            self._need(name)
+            if self._need(name).role != role:
+                raise StaffError(
+                    f"The role of {name} was changed meanwhile; the password was not.",
+                    hint="Do it again.",
+                )
             self.db.execute(
                 "UPDATE accounts SET password = ?, temporary = 1 WHERE name = ?", kept, name
             )
@@ -290,12 +347,30 @@ class Staff:
             return None
         name, role, temporary, began, used = row
         now = self._clock()
-        if now - used > IDLE_S or now - began > ABSOLUTE_S:
+        if now - used > self.rules.idle_s or now - began > self.rules.absolute_s:
             with self.db.transaction():
                 if self.db.execute("DELETE FROM sessions WHERE token = ?", digest).rowcount:
                     self.trail.append(now, name, "session expired", role=role, address=address)
             return None
-        return Visitor(name, role, bool(temporary), digest, csrf_token(token))
+        rights = self.rules.roles.get(role, frozenset())
+        return Visitor(
+            name, role, bool(temporary), rights, self._is_pin(role), digest, csrf_token(token)
+        )
+
+    def touch(self, visitor: Visitor) -> None:
+        """Keep a session from getting idle where nothing is written down: its visitor only looked.
+
+        Raises StaffError if the session ended meanwhile.
+        """
+        row = self.db.one("SELECT used FROM sessions WHERE token = ?", visitor.session)
+        if row is None:
+            raise _over()
+        now = self._clock()
+        if abs(now - row[0]) >= _TOUCH_S:
+            with self.db.transaction():
+                self.db.execute(
+                    "UPDATE sessions SET used = ? WHERE token = ?", now, visitor.session
+                )
 
     def record(
         self,
@@ -327,7 +402,7 @@ class Staff:
                 note=note,
             )
         if not alive:
-            raise StaffError("This session is over.", hint="Log in again.")
+            raise _over()
 
     def logout(self, visitor: Visitor, address: str) -> None:
         """End a session."""
@@ -342,7 +417,7 @@ class Staff:
         TooManyTries, StaffError."""
         if hmac.compare_digest(_normal(old), _normal(new)):
             raise StaffError("The new password is the old one.")
-        kept = self._new_password(visitor.name, new)
+        kept = self._new_password(visitor.name, visitor.role, new)
         keys = _keys(visitor.name, address)
         (password,) = self.db.row("SELECT password FROM accounts WHERE name = ?", visitor.name)
         self._begin_try(keys, "password", visitor.name, visitor.role, address)
@@ -415,9 +490,15 @@ class Staff:
 
     # ---- passwords --------------------------------------------------------------------------------------
 
-    def _new_password(self, name: str, password: str) -> str:
-        """What is kept of a new password. Raises StaffError if it is too easy."""
+    def _new_password(self, name: str, role: str, password: str) -> str:
+        """What is kept of a new password, or PIN. Raises StaffError if it is too easy."""
         normal = unicodedata.normalize("NFKC", password)
+        if self._is_pin(role):
+            if not (normal.isascii() and normal.isdigit() and MIN_PIN <= len(normal) <= 12):
+                raise StaffError(f"A PIN has {MIN_PIN} to 12 digits.")
+            if len(set(normal)) < 3 or normal in _ROW or normal in _ROW[::-1]:
+                raise StaffError("This PIN is too easy to guess.", hint="Take no row of digits.")
+            return self._hash(password)
         if not MIN_PASSWORD <= len(normal) <= _MAX_PASSWORD:
             raise StaffError(
                 f"A password has at least {MIN_PASSWORD} characters.",
@@ -467,8 +548,17 @@ class Staff:
             name,
         )
         if row is None:
-            raise StaffError(f"There is no account {name}.", hint="See: chipcash center staff list")
+            raise StaffError(f"There is no account {name}.", hint=f"See: {self.rules.command} list")
         return Account(row[0], row[1], bool(row[2]), row[3])
+
+    def _need_role(self, role: str) -> None:
+        if role not in self.rules.roles:
+            raise StaffError(
+                f"There is no role {role}.", hint=f"There are: {', '.join(self.rules.roles)}."
+            )
+
+    def _is_pin(self, role: str) -> bool:
+        return role in self.rules.pins
 
     def _end_sessions(self, name: str) -> None:
         self.db.execute("DELETE FROM sessions WHERE account = ?", name)
@@ -502,6 +592,5 @@ def _keys(name: str, address: str) -> dict[str, str]:
     return {"account": _digest(name)[:4].hex(), "address": address[:100]}
 
 
-def _need_role(role: str) -> None:
-    if role not in ROLES:
-        raise StaffError(f"There is no role {role}.", hint=f"There are: {', '.join(ROLES)}.")
+def _over() -> StaffError:
+    return StaffError("This session is over.", hint="Log in again.")

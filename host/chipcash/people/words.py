@@ -1,30 +1,40 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the staff's pages say, in English and in Chinese. The English text is what the Chinese is found by."""
+"""What pages say, in English and in Chinese. The English text is what the Chinese is found by."""
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
-__all__ = ["CHINESE", "LANGUAGES", "Words", "preferred"]
+__all__ = ["LANGUAGES", "Words", "chinese", "preferred"]
 
 LANGUAGES = {"en": "English", "zh": "中文"}
 """Codes of the languages, and what each is called in itself."""
 
-CHINESE: dict[str, str] = json.loads(Path(__file__).with_name("chinese.json").read_text("utf-8"))
-"""English text and its Chinese."""
+
+def chinese(folder: Path) -> dict[str, str]:
+    """English texts and their Chinese, of the pages in a folder and of those that all have."""
+    found: dict[str, str] = {}
+    for place in (Path(__file__).parent, folder):
+        found |= json.loads((place / "chinese.json").read_text("utf-8"))
+    return found
 
 
 class Words:
-    """One language: called with an English text, and values for its `%(name)s`, it gives the text there."""
+    """One language: called with an English text, and values for its `%(name)s`, it gives the text there.
 
-    def __init__(self, language: str) -> None:
+    known: of chinese().
+    """
+
+    def __init__(self, language: str, known: Mapping[str, str]) -> None:
         self.language = language
+        self._known = known
 
     def __call__(self, text: str, **values: object) -> str:
         """The text in this language."""
-        found = CHINESE.get(text, text) if self.language == "zh" else text
+        found = self._known.get(text, text) if self.language == "zh" else text
         return found % values if values else found
 
 

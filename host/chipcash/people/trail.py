@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from chipcash import files
-from chipcash.center.staff.errors import StaffError, TrailBroken
 from chipcash.database import Database
+from chipcash.people.errors import StaffError, TrailBroken
 
 __all__ = ["SCHEMA", "Entry", "Head", "Trail"]
 
@@ -95,7 +95,7 @@ class Head:
         except (ValueError, KeyError, TypeError):
             raise StaffError(
                 f"{path} is no head of a staff record; it was not changed.",
-                hint="Name a file that `chipcash center staff audit --head` wrote, or one that is not there.",
+                hint="Name a file that `staff audit --head` wrote, or one that is not there.",
             ) from None
 
 
