@@ -33,6 +33,7 @@ from chipcash.cli.base import (
     yuan,
 )
 from chipcash.cli.codes import payee_id, picture_option, scanned, shown
+from chipcash.cli.till import pos_option, run, staff
 from chipcash.clock import DAY
 from chipcash.pos import (
     BILL_SECONDS,
@@ -51,15 +52,6 @@ from chipcash_wire import objects as o
 
 _PENDING = "Pending Repeat Payment Verification"
 
-_pos_option = click.option(
-    "--pos",
-    "directory",
-    envvar="CHIPCASH_POS",
-    show_envvar=True,
-    required=True,
-    type=click.Path(file_okay=False, path_type=Path),
-    help="The till's directory.",
-)
 _other_center_option = click.option(
     "--center", "url", metavar="URL", help="Another center URL than the one the till was made with."
 )
@@ -83,6 +75,10 @@ def command() -> None:
     """
 
 
+command.add_command(run)
+command.add_command(staff)
+
+
 @command.command("init")
 @click.argument("directory", type=click.Path(file_okay=False, path_type=Path))
 @network_option
@@ -100,7 +96,7 @@ def init(directory: Path, network_file: Path, url: str) -> Report:
 @command.command("charge")
 @click.argument("amount", type=YUAN)
 @card_path
-@_pos_option
+@pos_option
 @pin_option
 @click.option(
     "--fresh", is_flag=True, help="Another customer: repeat no open request of this amount."
@@ -123,7 +119,7 @@ def charge(
 
 @command.command("retry")
 @card_path
-@_pos_option
+@pos_option
 @_request_option
 @pin_option
 @_wait_option
@@ -141,7 +137,7 @@ def retry(path: str, directory: Path, request: bytes | None, with_pin: bool, wai
 
 @command.command("request")
 @click.argument("amount", type=YUAN)
-@_pos_option
+@pos_option
 @click.option(
     "--seconds",
     type=click.IntRange(1, DAY),
@@ -183,7 +179,7 @@ def request_amount(
 
 @command.command("accept")
 @click.argument("texts", nargs=-1, metavar="[TEXT]...")
-@_pos_option
+@pos_option
 @click.option("--request", type=Hex(16), help="Take it for this bill only; else for any open one.")
 def accept(texts: tuple[str, ...], directory: Path, request: bytes | None) -> Report:
     """Take the payment in the code that a customer shows for a bill. Needs no network.
@@ -196,7 +192,7 @@ def accept(texts: tuple[str, ...], directory: Path, request: bytes | None) -> Re
 
 
 @command.command("give-up")
-@_pos_option
+@pos_option
 @_request_option
 def give_up(directory: Path, request: bytes | None) -> Report:
     """Give an open request up: what a card has paid for it goes back to the customer."""
@@ -211,7 +207,7 @@ def give_up(directory: Path, request: bytes | None) -> Report:
 
 
 @command.command("last")
-@_pos_option
+@pos_option
 def last(directory: Path) -> Report:
     """Did the last payment succeed? Exit code 0 yes, 1 no, 13 nobody here knows."""
     with Pos(directory) as pos:
@@ -231,7 +227,7 @@ _LAST_CODES = {True: 0, False: 1, None: AnswerLost.exit_code}
 
 
 @command.command("list")
-@_pos_option
+@pos_option
 @click.option(
     "--state",
     type=click.Choice([str(state) for state in PaymentState], case_sensitive=False),
@@ -248,7 +244,7 @@ def list_payments(directory: Path, state: str | None) -> Report:
 
 
 @command.command("requests")
-@_pos_option
+@pos_option
 def requests(directory: Path) -> Report:
     """Open requests: a card may have paid them without an answer here."""
     with Pos(directory) as pos:
@@ -265,7 +261,7 @@ def requests(directory: Path) -> Report:
 
 
 @command.command("balance")
-@_pos_option
+@pos_option
 def balance(directory: Path) -> Report:
     """What is verified, and apart from it what is pending, until when it has to be deposited."""
     with Pos(directory) as pos:
@@ -299,7 +295,7 @@ def balance(directory: Path) -> Report:
 
 
 @command.command("sync")
-@_pos_option
+@pos_option
 @_other_center_option
 def sync(directory: Path, url: str | None) -> Report:
     """Bring everything to the center, and its answers and news here. May be repeated at any time."""
@@ -332,7 +328,7 @@ def sync(directory: Path, url: str | None) -> Report:
 @command.command("spend")
 @click.argument("amount", type=YUAN)
 @click.argument("key", type=KEY)
-@_pos_option
+@pos_option
 @_other_center_option
 @_reference_option
 def spend(
@@ -346,7 +342,7 @@ def spend(
 @command.command("refund")
 @click.argument("payment", type=Hex(16, 32))
 @click.argument("amount", type=YUAN)
-@_pos_option
+@pos_option
 @_other_center_option
 @_reference_option
 def refund(
@@ -359,7 +355,7 @@ def refund(
 
 @command.command("redeem")
 @click.argument("amount", type=YUAN, required=False)
-@_pos_option
+@pos_option
 @_other_center_option
 @_reference_option
 def redeem(amount: int | None, directory: Path, url: str | None, reference: str | None) -> Report:
@@ -369,7 +365,7 @@ def redeem(amount: int | None, directory: Path, url: str | None, reference: str 
 
 
 @command.command("transfers")
-@_pos_option
+@pos_option
 def transfers(directory: Path) -> Report:
     """Verified money that left or is leaving, the newest first."""
     with Pos(directory) as pos:
@@ -381,7 +377,7 @@ def transfers(directory: Path) -> Report:
 
 
 @command.command("policy")
-@_pos_option
+@pos_option
 @click.option("--max-payment", type=YUAN, help="Most yuan of one offline payment.")
 @click.option(
     "--deposit-days", type=click.IntRange(0, 365), help="Days that must be left to deposit it."

@@ -377,7 +377,7 @@ class Site:
 
     # ---- answers ----------------------------------------------------------------------------------------
 
-    def render(self, visit: Visit[Any], template: str, **values: Any) -> str:
+    def render(self, visit: Visit[Any], template: str, /, **values: Any) -> str:
         """The text of a template."""
         account = visit.visitor
         return self.templates.get_template(f"{template}.html").render(
@@ -388,7 +388,7 @@ class Site:
         )
 
     def html(
-        self, visit: Visit[Any], template: str, status: int = 200, **values: Any
+        self, visit: Visit[Any], template: str, status: int = 200, /, **values: Any
     ) -> HTMLResponse:
         """A page from a template."""
         return HTMLResponse(self.render(visit, template, **values), status)

@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`chipcash pos run` and `chipcash pos staff`: a till that works, its page, and who works at it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from chipcash.cli.base import (
+    Group,
+    Report,
+    listen_options,
+    server_tls,
+    show,
+    tls_options,
+    until_ended,
+)
+from chipcash.cli.people import account_commands
+from chipcash.people.accounts import Staff
+from chipcash.pos.page.roles import RULES, staff_file
+
+if TYPE_CHECKING:
+    from chipcash.center.client import CenterClient
+    from chipcash.pos import Pos
+
+__all__ = ["pos_option", "run", "staff"]
+
+_PATIENCE_S = 15.0
+"""How long the till waits for an answer of the center, seconds."""
+
+pos_option = click.option(
+    "--pos",
+    "directory",
+    envvar="CHIPCASH_POS",
+    show_envvar=True,
+    required=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    help="The till's directory.",
+)
+
+
+@click.command("run")
+@pos_option
+@click.option(
+    "--reader",
+    "readers",
+    multiple=True,
+    metavar="PATH",
+    help="Where cards are tapped; may be given several times. By default the first reader of PC/SC.",
+)
+@click.option(
+    "--center", "url", metavar="URL", help="Another center URL than the till was made with."
+)
+@click.option(
+    "--idle",
+    type=click.IntRange(1, 24 * 60),
+    default=RULES.idle_s // 60,
+    show_default=True,
+    metavar="MINUTES",
+    help="After how long without a request somebody has to log in again.",
+)
+@listen_options(8740)
+@tls_options
+def run(
+    directory: Path,
+    readers: tuple[str, ...],
+    url: str | None,
+    idle: int,
+    host: str,
+    port: int,
+    tls_cert: Path | None,
+    tls_key: Path | None,
+) -> None:
+    """Run the till until Ctrl-C: readers, queue, synchronising, and its page. Prints the page's URL.
+
+    The page takes the accounts of `chipcash pos staff`. It listens on this machine only, unless it has a
+    certificate.
+    """
+    from chipcash.center.client import CenterClient
+    from chipcash.pos.page.service import Service
+    from chipcash.pos.till import Till
+
+    tls = server_tls(tls_cert, tls_key)
+
+    @contextmanager
+    def center(pos: Pos) -> Iterator[CenterClient]:
+        with CenterClient(url or pos.center_url, pos.trust, timeout=_PATIENCE_S) as client:
+            yield client
+
+    rules = replace(RULES, idle_s=60 * idle)
+    with (
+        until_ended(),
+        closing(Staff(staff_file(directory), rules)) as accounts,
+        Till(directory, readers or ("pcsc:",), center) as till,
+    ):
+        service = Service(till, accounts, center, host, port, tls=tls)
+        show(Report({"url": service.url}, [f"The till's page is at {service.url}"]))
+        service.run()
+
+
+@click.group("staff", cls=Group)
+def staff() -> None:
+    """Who works at the till: their accounts, the record of what they did.
+
+    A cashier charges, and logs in with a PIN of 6 digits or more; a manager also refunds, and logs in with a
+    password.
+    """
+
+
+account_commands(staff, RULES, pos_option, staff_file)
