@@ -428,8 +428,8 @@ def _tls_option(name: str, help: str) -> Callable[[_Function], _Function]:
     )
 
 
-def center_option(function: _Function) -> _Function:
-    """The options that say where the center is, and how it is spoken to: see center_at()."""
+def center_tls_options(function: _Function) -> _Function:
+    """The options that say how a center is spoken to whose URL is known: see center_at()."""
     for option in (
         _tls_option(
             "center-cert", "An institution's certificate for it, and its private key: PEM."
@@ -437,19 +437,23 @@ def center_option(function: _Function) -> _Function:
         _tls_option(
             "center-ca", "Who certifies an https center: PEM; else whom the system trusts."
         ),
-        click.option(
-            "--center",
-            "url",
-            envvar="CHIPCASH_CENTER",
-            show_envvar=True,
-            default=DEFAULT_CENTER,
-            show_default=True,
-            metavar="URL",
-            help="Where the registration center is.",
-        ),
     ):
         function = option(function)
     return function
+
+
+def center_option(function: _Function) -> _Function:
+    """The options that say where the center is, and how it is spoken to: see center_at()."""
+    return click.option(
+        "--center",
+        "url",
+        envvar="CHIPCASH_CENTER",
+        show_envvar=True,
+        default=DEFAULT_CENTER,
+        show_default=True,
+        metavar="URL",
+        help="Where the registration center is.",
+    )(center_tls_options(function))
 
 
 suite_option = click.option(
@@ -574,10 +578,19 @@ def card_at(
 def center_at(url: str, trust: Trust, *, timeout: float = 30.0) -> CenterClient:
     """A client of the registration center at a URL; a context manager. For https as the running command's
     options say. timeout: seconds for one request."""
+    return center_of_options(timeout)(url, trust)
+
+
+def center_of_options(timeout: float) -> Callable[[str, Trust], CenterClient]:
+    """What makes such clients also when the running command's options are out of reach, in other threads."""
     from chipcash.center.client import CenterClient
     from chipcash.tls import client_context
 
     meta = click.get_current_context().meta
     ca, own = meta.get("center-ca"), meta.get("center-cert")
     tls = client_context(ca, own) if ca or own else None
-    return CenterClient(url, trust, timeout=timeout, tls=tls)
+
+    def client(url: str, trust: Trust) -> CenterClient:
+        return CenterClient(url, trust, timeout=timeout, tls=tls)
+
+    return client

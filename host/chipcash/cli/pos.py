@@ -33,7 +33,7 @@ from chipcash.cli.base import (
     yuan,
 )
 from chipcash.cli.codes import payee_id, picture_option, scanned, shown
-from chipcash.cli.till import pos_option, run, staff
+from chipcash.cli.till import other_center_option, pos_option, run, staff
 from chipcash.clock import DAY
 from chipcash.pos import (
     BILL_SECONDS,
@@ -52,9 +52,6 @@ from chipcash_wire import objects as o
 
 _PENDING = "Pending Repeat Payment Verification"
 
-_other_center_option = click.option(
-    "--center", "url", metavar="URL", help="Another center URL than the one the till was made with."
-)
 _request_option = click.option(
     "--request", type=Hex(16), metavar="NONCE", help="Which open request; by default the newest."
 )
@@ -296,7 +293,7 @@ def balance(directory: Path) -> Report:
 
 @command.command("sync")
 @pos_option
-@_other_center_option
+@other_center_option
 def sync(directory: Path, url: str | None) -> Report:
     """Bring everything to the center, and its answers and news here. May be repeated at any time."""
     with Pos(directory) as pos:
@@ -329,7 +326,7 @@ def sync(directory: Path, url: str | None) -> Report:
 @click.argument("amount", type=YUAN)
 @click.argument("key", type=KEY)
 @pos_option
-@_other_center_option
+@other_center_option
 @_reference_option
 def spend(
     amount: int, key: bytes, directory: Path, url: str | None, reference: str | None
@@ -343,7 +340,7 @@ def spend(
 @click.argument("payment", type=Hex(16, 32))
 @click.argument("amount", type=YUAN)
 @pos_option
-@_other_center_option
+@other_center_option
 @_reference_option
 def refund(
     payment: bytes, amount: int, directory: Path, url: str | None, reference: str | None
@@ -356,7 +353,7 @@ def refund(
 @command.command("redeem")
 @click.argument("amount", type=YUAN, required=False)
 @pos_option
-@_other_center_option
+@other_center_option
 @_reference_option
 def redeem(amount: int | None, directory: Path, url: str | None, reference: str | None) -> Report:
     """Give AMOUNT, or all verified money, back to the central bank. Online."""

@@ -3,17 +3,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from chipcash.cli.base import (
     Group,
     Report,
+    center_of_options,
+    center_tls_options,
     listen_options,
     server_tls,
     show,
@@ -21,6 +23,7 @@ from chipcash.cli.base import (
     until_ended,
 )
 from chipcash.cli.people import account_commands
+from chipcash.logs import log_to
 from chipcash.people.accounts import Staff
 from chipcash.pos.page.roles import RULES, staff_file
 
@@ -28,7 +31,7 @@ if TYPE_CHECKING:
     from chipcash.center.client import CenterClient
     from chipcash.pos import Pos
 
-__all__ = ["pos_option", "run", "staff"]
+__all__ = ["other_center_option", "pos_option", "run", "staff"]
 
 _PATIENCE_S = 15.0
 """How long the till waits for an answer of the center, seconds."""
@@ -44,6 +47,16 @@ pos_option = click.option(
 )
 
 
+def other_center_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The options for a center that is not where the till was made for, and how it is spoken to."""
+    return click.option(
+        "--center",
+        "url",
+        metavar="URL",
+        help="Another center URL than the one the till was made with.",
+    )(center_tls_options(function))
+
+
 @click.command("run")
 @pos_option
 @click.option(
@@ -53,9 +66,7 @@ pos_option = click.option(
     metavar="PATH",
     help="Where cards are tapped; may be given several times. By default the first reader of PC/SC.",
 )
-@click.option(
-    "--center", "url", metavar="URL", help="Another center URL than the till was made with."
-)
+@other_center_option
 @click.option(
     "--idle",
     type=click.IntRange(1, 24 * 60),
@@ -66,6 +77,12 @@ pos_option = click.option(
 )
 @listen_options(8740)
 @tls_options
+@click.option(
+    "--log",
+    "log_file",
+    metavar="FILE",
+    help="Write a line of JSON for each event; - is stderr. No keys, ids or persons.",
+)
 def run(
     directory: Path,
     readers: tuple[str, ...],
@@ -75,22 +92,23 @@ def run(
     port: int,
     tls_cert: Path | None,
     tls_key: Path | None,
+    log_file: str | None,
 ) -> None:
     """Run the till until Ctrl-C: readers, queue, synchronising, and its page. Prints the page's URL.
 
     The page takes the accounts of `chipcash pos staff`. It listens on this machine only, unless it has a
     certificate.
     """
-    from chipcash.center.client import CenterClient
     from chipcash.pos.page.service import Service
     from chipcash.pos.till import Till
 
     tls = server_tls(tls_cert, tls_key)
+    if log_file is not None:
+        log_to(log_file)
+    reach = center_of_options(_PATIENCE_S)
 
-    @contextmanager
-    def center(pos: Pos) -> Iterator[CenterClient]:
-        with CenterClient(url or pos.center_url, pos.trust, timeout=_PATIENCE_S) as client:
-            yield client
+    def center(pos: Pos) -> CenterClient:
+        return reach(url or pos.center_url, pos.trust)
 
     rules = replace(RULES, idle_s=60 * idle)
     with (
