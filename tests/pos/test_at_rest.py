@@ -94,6 +94,7 @@ def check_old_till(pos: Pos) -> None:
         None,
     )
     assert pos.summary().verified_fen == 3880
+    assert pos.exposure().pending_fen == pos.summary().pending.fen > 0
 
 
 def test_books_of_an_older_version_are_brought_forward(tmp_path: Path) -> None:
@@ -109,9 +110,9 @@ def test_books_of_an_older_version_are_brought_forward(tmp_path: Path) -> None:
     # It has the tables of a new one, and goes on: a shift, a charge.
     shop = Shop(tmp_path)
     with Pos.init(tmp_path / "new", network("p256").trust, "http://center.test") as new:
-        wanted = _columns(new)
+        wanted = _shape(new)
     shutil.copytree(folder, tmp_path / "pos")
-    assert _columns(shop.pos) == wanted
+    assert _shape(shop.pos) == wanted
     shop.pos.sync(shop.center)
     shop.pos.open_shift()
     assert shop.pay(shop.card(), 600).shift == 1
@@ -119,17 +120,17 @@ def test_books_of_an_older_version_are_brought_forward(tmp_path: Path) -> None:
     shop.close()
 
 
-def _columns(pos: Pos) -> dict[str, set[tuple[str, str, int]]]:
-    """Tables and views, with names, types and nullness of their columns."""
-    names = pos.store.all("SELECT name FROM sqlite_schema WHERE type IN ('table', 'view')")
-    return {
-        row["name"]: {
-            (column["name"], column["type"], column["notnull"])
-            for column in pos.store.all(f"PRAGMA table_info({row['name']})")
-        }
-        for row in names
-        if not row["name"].startswith("sqlite_")
-    }
+def _shape(pos: Pos) -> dict[str, object]:
+    """What books are made of, tables with their columns, indexes, views and triggers."""
+    store = pos.store
+    found: dict[str, object] = {}
+    for kind, name, sql in store.all("SELECT type, name, sql FROM sqlite_schema"):
+        if kind == "table":
+            columns = store.all(f"PRAGMA table_info({name})")
+            found[name] = sorted((x["name"], x["type"], x["notnull"], x["pk"]) for x in columns)
+        elif sql is not None and name != "requests_by_reference":
+            found[name] = " ".join(sql.split())
+    return found
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])

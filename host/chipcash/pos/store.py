@@ -13,7 +13,43 @@ from chipcash.pos import keys
 
 SCHEMA_VERSION = 3
 
-_SCHEMA = """
+_PENDING = """
+-- How much is pending, kept by the payments themselves, so that limits cost nothing however long the queue
+-- is. kind: all, of 0; shift, of its number or 0 for none; card, of its key.
+CREATE TABLE exposure (
+  kind TEXT NOT NULL CHECK (kind IN ('all', 'shift', 'card')),
+  of ANY NOT NULL,
+  fen INTEGER NOT NULL CHECK (fen >= 0),
+  PRIMARY KEY (kind, of)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX most_exposed ON exposure (kind, fen);
+CREATE TRIGGER payment_pending AFTER INSERT ON payments
+WHEN NEW.state IN ('PENDING', 'SUBMITTED')
+BEGIN
+  INSERT INTO exposure VALUES
+    ('all', 0, NEW.amount),
+    ('shift', ifnull((SELECT shift FROM requests WHERE nonce = NEW.nonce), 0), NEW.amount),
+    ('card', NEW.payer, NEW.amount)
+  ON CONFLICT (kind, of) DO UPDATE SET fen = fen + excluded.fen;
+END;
+CREATE TRIGGER payment_not_pending AFTER UPDATE OF state ON payments
+WHEN OLD.state IN ('PENDING', 'SUBMITTED') AND NEW.state NOT IN ('PENDING', 'SUBMITTED')
+BEGIN
+  UPDATE exposure SET fen = fen - OLD.amount WHERE kind = 'all' AND of = 0;
+  UPDATE exposure SET fen = fen - OLD.amount WHERE kind = 'shift'
+    AND of = ifnull((SELECT shift FROM requests WHERE nonce = OLD.nonce), 0);
+  UPDATE exposure SET fen = fen - OLD.amount WHERE kind = 'card' AND of = OLD.payer;
+  DELETE FROM exposure WHERE kind = 'card' AND of = OLD.payer AND fen = 0;
+END;
+
+-- A payment with what its request knows of how it came.
+CREATE VIEW received AS
+  SELECT payments.*, requests.operator, requests.shift, requests.link, requests.reference
+  FROM payments LEFT JOIN requests USING (nonce);
+"""
+"""What is pending in all, and payments with their requests."""
+
+_SCHEMA = f"""
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
 
 -- Who has the till. report: of a closed shift its Z report, written as it was closed.
@@ -92,39 +128,7 @@ CREATE INDEX payments_by_time ON payments (state, time);
 CREATE INDEX payments_by_number ON payments (state);
 CREATE INDEX payments_by_amount ON payments (state, amount);
 
--- How much is pending, kept by the payments themselves, so that limits cost nothing however long the queue
--- is. kind: all, of 0; shift, of its number or 0 for none; card, of its key.
-CREATE TABLE exposure (
-  kind TEXT NOT NULL CHECK (kind IN ('all', 'shift', 'card')),
-  of ANY NOT NULL,
-  fen INTEGER NOT NULL CHECK (fen >= 0),
-  PRIMARY KEY (kind, of)
-) STRICT, WITHOUT ROWID;
-CREATE INDEX most_exposed ON exposure (kind, fen);
-CREATE TRIGGER payment_pending AFTER INSERT ON payments
-WHEN NEW.state IN ('PENDING', 'SUBMITTED')
-BEGIN
-  INSERT INTO exposure VALUES
-    ('all', 0, NEW.amount),
-    ('shift', ifnull((SELECT shift FROM requests WHERE nonce = NEW.nonce), 0), NEW.amount),
-    ('card', NEW.payer, NEW.amount)
-  ON CONFLICT (kind, of) DO UPDATE SET fen = fen + excluded.fen;
-END;
-CREATE TRIGGER payment_not_pending AFTER UPDATE OF state ON payments
-WHEN OLD.state IN ('PENDING', 'SUBMITTED') AND NEW.state NOT IN ('PENDING', 'SUBMITTED')
-BEGIN
-  UPDATE exposure SET fen = fen - OLD.amount WHERE kind = 'all' AND of = 0;
-  UPDATE exposure SET fen = fen - OLD.amount WHERE kind = 'shift'
-    AND of = ifnull((SELECT shift FROM requests WHERE nonce = OLD.nonce), 0);
-  UPDATE exposure SET fen = fen - OLD.amount WHERE kind = 'card' AND of = OLD.payer;
-  DELETE FROM exposure WHERE kind = 'card' AND of = OLD.payer AND fen = 0;
-END;
-
--- A payment with what its request knows of how it came.
-CREATE VIEW received AS
-  SELECT payments.*, requests.operator, requests.shift, requests.link, requests.reference
-  FROM payments LEFT JOIN requests USING (nonce);
-
+{_PENDING}
 -- Every change of a payment's state, in their order. before: NULL when it was received.
 CREATE TABLE changes (
   id INTEGER PRIMARY KEY,
@@ -180,7 +184,7 @@ CREATE TABLE blacklist (
 
 
 _UPGRADES = {
-    2: """
+    2: f"""
 CREATE TABLE shifts (
   id INTEGER PRIMARY KEY,
   opened INTEGER NOT NULL,
@@ -201,12 +205,18 @@ ALTER TABLE deposits ADD COLUMN operator TEXT NOT NULL DEFAULT '';
 ALTER TABLE deposits ADD COLUMN shift INTEGER REFERENCES shifts (id);
 ALTER TABLE payments ADD COLUMN tier INTEGER;
 DROP INDEX payments_by_state;
-CREATE INDEX payments_by_deadline ON payments (state, deadline, amount);
+CREATE INDEX payments_by_deadline ON payments (state, deadline);
 CREATE INDEX payments_by_time ON payments (state, time);
-CREATE INDEX payments_by_number ON payments (state, id);
-CREATE VIEW received AS
-  SELECT payments.*, requests.operator, requests.shift, requests.link, requests.reference
-  FROM payments JOIN requests USING (nonce);
+CREATE INDEX payments_by_number ON payments (state);
+CREATE INDEX payments_by_amount ON payments (state, amount);
+CREATE INDEX unplaced_parts ON parts (claim_id) WHERE title_id IS NULL;
+{_PENDING}
+INSERT INTO exposure SELECT 'all', 0, sum(amount) FROM payments
+  WHERE state IN ('PENDING', 'SUBMITTED') HAVING count(*) > 0;
+INSERT INTO exposure SELECT 'shift', 0, sum(amount) FROM payments
+  WHERE state IN ('PENDING', 'SUBMITTED') HAVING count(*) > 0;
+INSERT INTO exposure SELECT 'card', payer, sum(amount) FROM payments
+  WHERE state IN ('PENDING', 'SUBMITTED') GROUP BY payer;
 CREATE TABLE changes (
   id INTEGER PRIMARY KEY,
   time INTEGER NOT NULL,
