@@ -31,6 +31,13 @@ Times are medians. What is compared takes turns within the run.
 | partitions.cpu.N.PART | what of it gateway, workers, NATS and PostgreSQL take; not measured by --quick |
 | partitions.settled.N | claims verified and settled durably by it, over HTTP, by deposits of 200 |
 | partitions.stored, partitions.wal | what a claim takes in tables and indexes, and in PostgreSQL's own log |
+| till.card.p50, .p95 | SELECT and PAY over an emulated serial line, as a till with a page makes them |
+| till.added.p50, .p95 | all that the till adds, from the first command until the open page shows "paid" |
+| till.open.N | a till with N pending payments opened, until it says what it has |
+| till.page.N | a page of its queue over HTTP, the slowest of some, each further back |
+| till.accepted.N | claims that the center settles of a till's deposits, sent one after the other |
+| till.synced.N | payments that a till with N pending ones brings there in the same way, and books |
+| till.memory.N | the most memory that the synchronising process had |
 | log.append.N | one entry appended to a log of N; its files are in memory: a disk takes the same for all N |
 | log.proof.N | one proof of inclusion and one of consistency, from tiles read anew, in a log of N |
 | log.durable, log.appended | one entry appended durably; entries appended durably in batches |
@@ -72,7 +79,7 @@ from chipcash_wire import objects as o
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from firmware import build
-from tests.bench import partitions, settling
+from tests.bench import partitions, settling, tills
 from tests.builders import SUITES, Network
 from tests.cards import PIN, fill_card, make_card
 from tests.center import pg_server
@@ -104,6 +111,12 @@ _SHARE = {"p256": 0.7, "gm": 0.85}
 """Of what verifying alone would reach, this much is to be reached with settling and all."""
 _MAX_PAYMENT_MS = 50.0
 _MAX_GROWTH = 1.3
+_MAX_ADDED_MS = 30.0
+_MAX_OPEN_MS = 2000.0
+_MAX_PAGE_MS = 100.0
+_MAX_MEMORY = 1.3
+"""Of a queue a hundred times as long."""
+_ACCEPTED = 20_000
 _LOG_KEY = SigningKey("log.example", SIGNATURE, bytes(32))
 _LOG_TURNS = 25
 _LOG_BATCH = 4096
@@ -128,6 +141,8 @@ class Effort:
     ledger_sizes: tuple[int, ...]
     growths: int
     partition_turns: int
+    charges: int
+    queues: tuple[int, ...]
 
 
 FULL = Effort(
@@ -144,6 +159,8 @@ FULL = Effort(
     ledger_sizes=(100_000, 1_000_000, 10_000_000),
     growths=15,
     partition_turns=3,
+    charges=100,
+    queues=(1_000, 100_000),
 )
 QUICK = Effort(
     taps=3,
@@ -159,6 +176,8 @@ QUICK = Effort(
     ledger_sizes=(100, 1000),
     growths=1,
     partition_turns=0,
+    charges=3,
+    queues=(200, 400),
 )
 
 
@@ -638,6 +657,36 @@ def _grow(log: Log, size: int, batch: int = 65_536) -> None:
         log.append([(number, b"%016d" % number) for number in numbers])
 
 
+def measure_tills(report: Report, effort: Effort, folder: Path) -> None:
+    """What a till adds to a tap, and how it bears a long queue."""
+    board = "micropython" if _boards() else "cpython"
+    taps = tills.taps(folder, board, effort.charges)
+    for what, values in (("card", taps.card), ("added", taps.added)):
+        report.add(f"till.{what}.p50", median(values), "ms")
+        most = _MAX_ADDED_MS if what == "added" else None
+        report.add(f"till.{what}.p95", tills.p95(values), "ms", at_most=most)
+    with settling.serving(str(folder / "tills.db"), "p256") as served:
+        for size in effort.queues:
+            directory = folder / f"queue-{size}"
+            tills.make_queue(served, directory, size)
+            report.add(f"till.open.{size}", tills.opened(directory), "ms", at_most=_MAX_OPEN_MS)
+            page = tills.paged(directory, effort.singles)
+            report.add(f"till.page.{size}", page, "ms", at_most=_MAX_PAGE_MS)
+            accepted = f"till.accepted.{size}"
+            rate = tills.accepted(served, min(size, _ACCEPTED))
+            report.add(accepted, rate, "claims/s")
+            done = tills.synced(served, directory, size)
+            report.add(f"till.synced.{size}", done.rate, "payments/s", ratio_to=accepted)
+            first = effort.queues[0]
+            report.add(
+                f"till.memory.{size}",
+                done.memory,
+                "MB",
+                ratio_to=f"till.memory.{first}" if size != first else "",
+                ratio_at_most=_MAX_MEMORY if size != first else None,
+            )
+
+
 def _log(folder: Path) -> Log:
     return Log.create(folder / "public", folder / "entries", _LOG_KEY)
 
@@ -733,6 +782,7 @@ def main(arguments: list[str] | None = None) -> int:
         measure_card(report, effort, folder)
         measure_center(report, effort, folder)
         measure_partitions(report, effort, folder)
+        measure_tills(report, effort, folder)
         measure_log(report, effort, folder)
     options.output.write_text(json.dumps(report.rows, indent=1, ensure_ascii=False) + "\n")
     if options.json:

@@ -38,6 +38,8 @@ _NAMES = {
       for part in ("p50", "p99", *settling.PAYMENT_PARTS)),
     *(f"center.growth.{n}" for n in (100, 1000)),
     *(f"log.{what}.{n}" for what in ("append", "proof") for n in (1_000, 10_000)),
+    *(f"till.{what}.{p}" for what in ("card", "added") for p in ("p50", "p95")),
+    *(f"till.{x}.{n}" for x in ("open", "page", "accepted", "synced", "memory") for n in (200, 400)),
     "log.durable",
     "log.appended",
 }  # fmt: skip
@@ -55,7 +57,7 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
         pytest.skip(str(missing))
     output = tmp_path_factory.mktemp("bench") / "new" / "bench.json"
     argv = [sys.executable, bench.__file__, "--quick", "--json", "--output", str(output)]
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     written: list[dict[str, Any]] = json.loads(output.read_text())

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from chipcash.pos import model as m
@@ -76,7 +76,8 @@ class Settling(Books):
 
     def _settle(self, client: CenterService, deposit: o.Deposit, report: m.SyncReport) -> None:
         """Send a stored deposit and book its receipt, in one transaction. Idempotent."""
-        receipt = client.settle(deposit, self._spent_titles(deposit))
+        payments = self._payments_of(deposit)
+        receipt = client.settle(deposit, self._spent_titles(deposit, payments))
         verify_receipt(receipt, deposit, self.trust)
         with self.store.transaction():
             row = self._need("SELECT kind, receipt FROM deposits WHERE nonce = ?", deposit.nonce)
@@ -84,7 +85,7 @@ class Settling(Books):
                 return  # booked by another process in the meantime
             report.titles_received += self._add_titles(receipt.titles)
             if row["kind"] == "PAYMENTS":
-                settled = self._book_payments(deposit, receipt, report)
+                settled = self._book_payments(deposit, payments, receipt, report)
             else:
                 settled = self._book_transfer(deposit, receipt, report)
             self.store.execute(
@@ -97,12 +98,21 @@ class Settling(Books):
             if row["kind"] != "PAYMENTS":
                 report.add(self._transfer(deposit.nonce))
 
-    def _spent_titles(self, deposit: o.Deposit) -> list[o.Title]:
+    def _payments_of(self, deposit: o.Deposit) -> dict[bytes, o.Payment]:
+        """The payments in a deposit, as they came, by claim_id; none of a transfer."""
+        return {
+            row["claim_id"]: o.Payment.decode(row["data"])
+            for row in self.store.all(
+                "SELECT claim_id, data FROM payments WHERE deposit = ?", deposit.nonce
+            )
+        }
+
+    def _spent_titles(
+        self, deposit: o.Deposit, payments: Mapping[bytes, o.Payment]
+    ) -> list[o.Title]:
         """The titles that a deposit's claims spend: of payments as they came, of transfers from the books."""
         found = {
-            object_id(title): title
-            for row in self.store.all("SELECT data FROM payments WHERE deposit = ?", deposit.nonce)
-            for title in o.Payment.decode(row["data"]).titles
+            object_id(title): title for payment in payments.values() for title in payment.titles
         }
         for item in (item for claim in deposit.claims for item in claim.inputs):
             if item.title_id not in found:
@@ -111,7 +121,13 @@ class Settling(Books):
                     found[item.title_id] = o.Title.decode(row["data"])
         return list(found.values())
 
-    def _book_payments(self, deposit: o.Deposit, receipt: o.Receipt, report: m.SyncReport) -> int:
+    def _book_payments(
+        self,
+        deposit: o.Deposit,
+        payments: Mapping[bytes, o.Payment],
+        receipt: o.Receipt,
+        report: m.SyncReport,
+    ) -> int:
         total = 0
         parts: list[tuple[bytes, Stretch]] = []
         results = {result.claim_id: result for result in receipt.results}
@@ -136,8 +152,7 @@ class Settling(Books):
             )
             if change is not None:
                 report.add(change)
-            row = self._need("SELECT data FROM payments WHERE claim_id = ?", claim_id)
-            for outcome, title in zip(outcomes, o.Payment.decode(row["data"]).titles, strict=True):
+            for outcome, title in zip(outcomes, payments[claim_id].titles, strict=True):
                 if outcome.state == o.SETTLED:
                     total += outcome.hi - outcome.lo
                     parts.append((claim_id, (title.serial, outcome.lo, outcome.hi)))

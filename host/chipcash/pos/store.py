@@ -127,6 +127,7 @@ CREATE INDEX payments_by_deadline ON payments (state, deadline);
 CREATE INDEX payments_by_time ON payments (state, time);
 CREATE INDEX payments_by_number ON payments (state);
 CREATE INDEX payments_by_amount ON payments (state, amount);
+CREATE INDEX payments_by_deposit ON payments (deposit) WHERE deposit IS NOT NULL;
 
 {_PENDING}
 -- Every change of a payment's state, in their order. before: NULL when it was received.
@@ -209,6 +210,7 @@ CREATE INDEX payments_by_deadline ON payments (state, deadline);
 CREATE INDEX payments_by_time ON payments (state, time);
 CREATE INDEX payments_by_number ON payments (state);
 CREATE INDEX payments_by_amount ON payments (state, amount);
+CREATE INDEX payments_by_deposit ON payments (deposit) WHERE deposit IS NOT NULL;
 CREATE INDEX unplaced_parts ON parts (claim_id) WHERE title_id IS NULL;
 {_PENDING}
 INSERT INTO exposure SELECT 'all', 0, sum(amount) FROM payments
