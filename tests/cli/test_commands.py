@@ -20,7 +20,7 @@ from chipcash.cli import root
 from chipcash.home import Home, init
 from chipcash_sim import runtime
 from chipcash_wire import objects as o
-from tests.cli.conftest import PIN
+from tests.cli.conftest import PIN, Cli, Server
 from tests.cli.test_docs_cli import commands
 
 
@@ -282,15 +282,49 @@ def test_pending_stands_apart_with_its_deadline(shell: Shell) -> None:
 def test_policy(shell: Shell) -> None:
     shell.money()
     assert shell.json("pos", "policy")["max_per_payment_fen"] == 50_000
-    shell.json("pos", "policy", "--max-payment", "10", "--blacklist-days", "1")
-    assert shell.json("pos", "policy") == {
+    options = ("--max-payment", "10", "--blacklist-days", "1", "--max-card", "15")
+    shell.json("pos", "policy", *options, "--max-pending", "99999", "--pending-days", "2")
+    found = shell.json("pos", "policy")
+    limits = found.pop("limits")
+    assert (limits["max_pending_fen"], limits["max_per_card_fen"]) == (5_000_000, 1500)
+    assert found.pop("rules")["guarantee_fen"] == 50_000
+    assert found == {
         "max_per_payment_fen": 1000,
+        "max_per_card_fen": 1500,
+        "max_per_shift_fen": None,
+        "max_pending_fen": 9_999_900,
+        "pending_max_age": 2 * 86400,
         "least_time_to_deposit": 86400,
         "blacklist_max_age": 86400,
     }
     told = shell.json("pos", "charge", "10.01", code=12)
     assert told["facts"]["limit_fen"] == 1000
     shell.json("pos", "charge", "10")
+    refused = shell.run("pos", "charge", "5.01", code=12).stderr
+    assert "No card was asked" in refused and "Tell the customer: This shop has taken" in refused
+    shell.json("pos", "policy", "--rules-only")
+    shell.json("pos", "charge", "5.01")
+
+
+def test_the_center_s_rules_reach_the_till(cli: Cli, server: Server) -> None:
+    """Set in its home, where it reads them when it starts; an older till has none."""
+    cli.json("pos", "init", "till")
+    assert cli.json("pos", "policy")["rules"] is None
+    assert cli.json("pos", "sync")["new_rules"]
+    assert cli.json("center", "rules")["per_card_fen"] == 100_000
+    told = cli.json("center", "rules", "--in-all", "20", "--pending-age", "24", "--guarantee", "0")
+    assert (told["in_all_fen"], told["guarantee_fen"]) == (2000, 0)
+    assert (told["pending_age"], told["changed"]) == (86400, True)
+    assert "Restart" not in cli.run("center", "rules").stdout
+    assert not cli.json("pos", "sync")["new_rules"]
+    server.stop()
+    server.start()
+    assert cli.json("pos", "sync")["new_rules"]
+    found = cli.json("pos", "policy")
+    assert found["rules"]["guarantee_fen"] == 0
+    assert (found["limits"]["max_pending_fen"], found["limits"]["pending_max_age"]) == (2000, 86400)
+    (cli.folder / "network" / "parameters.json").write_text("{")
+    assert "does not hold parameters" in cli.run("center", "rules", code=20).stderr
 
 
 def test_an_order_that_the_center_did_not_answer_is_given_once(shell: Shell) -> None:

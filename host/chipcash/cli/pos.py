@@ -262,7 +262,7 @@ def requests(directory: Path) -> Report:
 def balance(directory: Path) -> Report:
     """What is verified, and apart from it what is pending, until when it has to be deposited."""
     with Pos(directory) as pos:
-        found = pos.balance()
+        found, exposure = pos.balance(), pos.exposure()
         key = pos.public.hex()
     pending = [_payment(payment) for payment in found.pending]
     data = {name: value for name, value in asdict(found).items() if name != "pending"}
@@ -288,7 +288,13 @@ def balance(directory: Path) -> Report:
     ]
     if found.overdue_fen:
         lines.append(f"{yuan(found.overdue_fen)} yuan are OVERDUE: synchronise now.")
-    return Report({**data, "pending": pending, "key": key}, lines)
+    if exposure.reached:
+        lines.append("This till takes nothing more offline: synchronise now.")
+    elif exposure.near:
+        lines.append("What is pending nears the most that may be: synchronise soon.")
+    exposed = {"pending_fen": exposure.pending_fen, "limit_fen": exposure.limit_fen}
+    exposed |= {"near": exposure.near, "reached": exposure.reached}
+    return Report({**data, "pending": pending, "key": key, "exposure": exposed}, lines)
 
 
 @command.command("sync")
@@ -309,12 +315,15 @@ def sync(directory: Path, url: str | None) -> Report:
         "voids_sent": done.voids_sent,
         "titles_received": done.titles_received,
         "blacklist_entries": done.blacklist_entries,
+        "new_rules": done.new_rules,
         "time": done.time,
         "verified_fen": balance_now.verified_fen,
         "pending_fen": balance_now.pending_fen,
     }
     lines = [_payment_line(change.payment) for change in done.changes]
     lines += [_transfer_line(transfer) for transfer in done.transfers]
+    if done.new_rules:
+        lines.append("The center's rules for tills are new: chipcash pos policy")
     lines.append(
         f"Synchronised, as of {when(done.time)}. Verified {yuan(balance_now.verified_fen)} yuan, "
         f"pending {yuan(balance_now.pending_fen)}."
@@ -376,27 +385,74 @@ def transfers(directory: Path) -> Report:
 @command.command("policy")
 @pos_option
 @click.option("--max-payment", type=YUAN, help="Most yuan of one offline payment.")
+@click.option("--max-card", type=YUAN, help="Most yuan pending from one card.")
+@click.option("--max-shift", type=YUAN, help="Most yuan pending of the open shift.")
+@click.option("--max-pending", type=YUAN, help="Most yuan pending in all.")
+@click.option(
+    "--pending-days",
+    type=click.IntRange(0, 365),
+    help="How old the oldest pending payment may be, days.",
+)
 @click.option(
     "--deposit-days", type=click.IntRange(0, 365), help="Days that must be left to deposit it."
 )
 @click.option(
     "--blacklist-days", type=click.IntRange(0, 365), help="How old the blacklist may be, days."
 )
+@click.option(
+    "--rules-only",
+    is_flag=True,
+    help="Drop the shop's own limits of what is pending; then set others.",
+)
 def policy(
-    directory: Path, max_payment: int | None, deposit_days: int | None, blacklist_days: int | None
+    directory: Path,
+    max_payment: int | None,
+    max_card: int | None,
+    max_shift: int | None,
+    max_pending: int | None,
+    pending_days: int | None,
+    deposit_days: int | None,
+    blacklist_days: int | None,
+    rules_only: bool,
 ) -> Report:
-    """What this till accepts; with options, change it."""
+    """What this till accepts; with options, change it.
+
+    The center's rules hold as well, as the last synchronisation brought them: the shop can only be stricter.
+    """
+    chosen = {
+        "max_per_payment": max_payment,
+        "max_per_card": max_card,
+        "max_per_shift": max_shift,
+        "max_pending": max_pending,
+        "pending_max_age": None if pending_days is None else pending_days * DAY,
+        "least_time_to_deposit": None if deposit_days is None else deposit_days * DAY,
+        "blacklist_max_age": None if blacklist_days is None else blacklist_days * DAY,
+    }
     with Pos(directory) as pos:
         now = pos.policy
-        if max_payment is not None:
-            now = replace(now, max_per_payment=max_payment)
-        if deposit_days is not None:
-            now = replace(now, least_time_to_deposit=deposit_days * DAY)
-        if blacklist_days is not None:
-            now = replace(now, blacklist_max_age=blacklist_days * DAY)
+        if rules_only:
+            now = replace(
+                now, max_per_card=None, max_per_shift=None, max_pending=None, pending_max_age=None
+            )
+        now = replace(now, **{name: value for name, value in chosen.items() if value is not None})
         if now != pos.policy:
             pos.set_policy(now)
-    return Report(_policy(now), table(_policy_rows(now)))
+        limits, rules = pos.limits, pos.rules
+    data = {
+        **_policy(now),
+        "limits": _policy(limits),
+        "rules": None if rules is None else {"time": rules.time, "guarantee_fen": rules.guarantee},
+    }
+    lines = table(_policy_rows(limits))
+    if rules is None:
+        lines.append(
+            "The center's rules are not here yet: synchronise; until then no card is asked."
+        )
+    else:
+        lines.append(
+            f"The shop's own and the center's rules of {when(rules.time)}, the stricter of both."
+        )
+    return Report(data, lines)
 
 
 @contextmanager
@@ -511,14 +567,28 @@ def _transfer_line(transfer: Transfer) -> str:
 def _policy(policy: Policy) -> dict[str, Any]:
     return {
         "max_per_payment_fen": policy.max_per_payment,
+        "max_per_card_fen": policy.max_per_card,
+        "max_per_shift_fen": policy.max_per_shift,
+        "max_pending_fen": policy.max_pending,
+        "pending_max_age": policy.pending_max_age,
         "least_time_to_deposit": policy.least_time_to_deposit,
         "blacklist_max_age": policy.blacklist_max_age,
     }
 
 
 def _policy_rows(policy: Policy) -> list[tuple[str, str]]:
+    rows = [("offline payments", f"at most {yuan(policy.max_per_payment)} yuan")]
+    for name, fen in (
+        ("pending from one card", policy.max_per_card),
+        ("pending of a shift", policy.max_per_shift),
+        ("pending in all", policy.max_pending),
+    ):
+        if fen is not None:
+            rows.append((name, f"at most {yuan(fen)} yuan"))
+    if policy.pending_max_age is not None:
+        rows.append(("oldest pending payment", f"at most {policy.pending_max_age / DAY:g} days"))
     return [
-        ("offline payments", f"at most {yuan(policy.max_per_payment)} yuan"),
+        *rows,
         ("time to deposit", f"at least {policy.least_time_to_deposit / DAY:g} days"),
         ("blacklist", f"at most {policy.blacklist_max_age / DAY:g} days old"),
     ]
