@@ -44,6 +44,8 @@ from chipcash.pos import (
     PaymentState,
     Pos,
     PosError,
+    Promise,
+    PromiseState,
     Transfer,
 )
 from chipcash.terminal import Policy
@@ -51,6 +53,7 @@ from chipcash.trust import Trust
 from chipcash_wire import objects as o
 
 _PENDING = "Pending Repeat Payment Verification"
+_UNDECIDED = (PaymentState.PENDING, PaymentState.SUBMITTED)
 
 _request_option = click.option(
     "--request", type=Hex(16), metavar="NONCE", help="Which open request; by default the newest."
@@ -275,6 +278,7 @@ def balance(directory: Path) -> Report:
     ]
     for name, fen in (
         ("leaving", found.leaving_fen),
+        ("promised back", found.promised_fen),
         ("asked for", found.open_fen),
         ("disputed", found.disputed_fen),
         ("expired", found.expired_fen),
@@ -312,6 +316,7 @@ def sync(directory: Path, url: str | None) -> Report:
             {"before": str(change.before), **_payment(change.payment)} for change in done.changes
         ],
         "transfers": [_transfer(transfer) for transfer in done.transfers],
+        "promises": [_promise(promise) for promise in done.promises],
         "voids_sent": done.voids_sent,
         "titles_received": done.titles_received,
         "blacklist_entries": done.blacklist_entries,
@@ -322,6 +327,7 @@ def sync(directory: Path, url: str | None) -> Report:
     }
     lines = [_payment_line(change.payment) for change in done.changes]
     lines += [_transfer_line(transfer) for transfer in done.transfers]
+    lines += [_promise_line(promise) for promise in done.promises]
     if done.new_rules:
         lines.append("The center's rules for tills are new: chipcash pos policy")
     lines.append(
@@ -351,12 +357,38 @@ def spend(
 @pos_option
 @other_center_option
 @_reference_option
+@picture_option
 def refund(
-    payment: bytes, amount: int, directory: Path, url: str | None, reference: str | None
+    payment: bytes,
+    amount: int,
+    directory: Path,
+    url: str | None,
+    reference: str | None,
+    picture: Path | None,
 ) -> Report:
-    """Give AMOUNT of a PAYMENT (its nonce or claim id) back to the card that paid it. Online."""
-    with Pos(directory) as pos, _sending(pos, url) as center:
-        return _sent(pos.refund(payment, amount, center, reference=reference))
+    """Give AMOUNT of a PAYMENT (its nonce or claim id) back to the card that paid it.
+
+    Of verified money: online, at once. Of a pending payment: a promise, offline, with a code that proves it
+    to the customer; the `sync` that has the payment verified carries it out.
+    """
+    with Pos(directory) as pos:
+        if pos.payment(payment).state in _UNDECIDED:
+            promise = pos.promise_refund(payment, amount, reference=reference)
+            return _promised(promise, picture)
+        with _sending(pos, url) as center:
+            return _sent(pos.refund(payment, amount, center, reference=reference))
+
+
+@command.command("promises")
+@pos_option
+def promises(directory: Path) -> Report:
+    """Refunds that were promised of pending payments, the newest first."""
+    with Pos(directory) as pos:
+        found = pos.promises()
+    return Report(
+        {"promises": [_promise(promise) for promise in found]},
+        [_promise_line(promise) for promise in found] or ["No promises."],
+    )
 
 
 @command.command("redeem")
@@ -486,6 +518,41 @@ def _sent(transfer: Transfer) -> Report:
         lines.append("The rest did not reach the payee: ask the center about the coins.")
     code = 0 if settled == transfer.amount else PosError.exit_code
     return Report(_transfer(transfer), lines, exit_code=code)
+
+
+def _promised(promise: Promise, picture: Path | None) -> Report:
+    report = Report(
+        _promise(promise),
+        [
+            f"{yuan(promise.amount)} yuan are promised back: {promise.state}."
+            f"{' ' + promise.reason if promise.reason else ''}",
+            "The sync that has the payment verified pays it to the customer's card. What does not become "
+            "money is not owed. The code is the customer's proof.",
+        ],
+    )
+    return shown(report, o.RefundPromise.decode(promise.data), picture)
+
+
+def _promise(promise: Promise) -> dict[str, Any]:
+    return {
+        "nonce": promise.nonce.hex(),
+        "claim_id": promise.claim_id.hex(),
+        "amount_fen": promise.amount,
+        "paid_fen": promise.paid_fen,
+        "time": promise.time,
+        "state": str(promise.state),
+        "reason": promise.reason,
+        "reference": promise.reference,
+    }
+
+
+def _promise_line(promise: Promise) -> str:
+    paid = f" {yuan(promise.paid_fen)} paid" if promise.state == PromiseState.PARTLY else ""
+    reason = f"  {promise.reason}" if promise.reason else ""
+    return (
+        f"{when(promise.time)}  {yuan(promise.amount):>10} yuan of {promise.claim_id.hex()}: "
+        f"{promise.state}{paid}{reason}"
+    )
 
 
 def _verdict(charge: Charge, amount: str) -> list[str]:

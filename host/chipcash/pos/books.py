@@ -275,6 +275,9 @@ class Books:
             pending_fen=sum(x.amount for x in pending),
             verified_fen=sum(x["hi"] - x["pointer"] for x in self._spendable()),
             leaving_fen=self._sum("SELECT sum(hi - lo) FROM spends WHERE settled IS NULL"),
+            promised_fen=self._sum(
+                "SELECT sum(amount - paid_fen) FROM promises WHERE state = 'PROMISED'"
+            ),
             disputed_fen=self._sum("SELECT sum(disputed_fen) FROM payments"),
             expired_fen=self._sum("SELECT sum(amount) FROM payments WHERE state = 'EXPIRED'"),
             open_fen=self._sum("SELECT sum(amount) FROM requests WHERE state = 'OPEN'"),

@@ -16,6 +16,8 @@ __all__ = [
     "OpenRequest",
     "Payment",
     "PaymentState",
+    "Promise",
+    "PromiseState",
     "RequestState",
     "Shift",
     "StateChange",
@@ -46,6 +48,17 @@ class RequestState(StrEnum):
     OPEN = "OPEN"
     ANSWERED = "ANSWERED"
     VOIDED = "VOIDED"
+    CANCELLED = "CANCELLED"
+
+
+class PromiseState(StrEnum):
+    """PROMISED: the payment is not verified yet; SENT: the refund is on its way; KEPT: paid in full; PARTLY,
+    CANCELLED: only part, or nothing, of the payment became money that could be given back."""
+
+    PROMISED = "PROMISED"
+    SENT = "SENT"
+    KEPT = "KEPT"
+    PARTLY = "PARTLY"
     CANCELLED = "CANCELLED"
 
 
@@ -133,11 +146,35 @@ class Transfer:
 
 
 @dataclass(frozen=True)
+class Promise:
+    """A refund of a payment that was pending. data: the refund promise as signed, for the payer.
+
+    paid_fen: what has reached the payer; deposit: nonce of the refund that carries it out, if there is one;
+    reason: why it waits, or why it was not paid in full. The others: as of Payment.
+    """
+
+    nonce: bytes
+    claim_id: bytes
+    amount: int
+    time: int
+    state: PromiseState
+    paid_fen: int
+    deposit: bytes | None
+    reason: str
+    data: bytes = field(repr=False)
+    number: int
+    reference: str | None
+    operator: str
+    shift: int | None
+
+
+@dataclass(frozen=True)
 class Balance:
     """What the POS has, in fen.
 
     pending_fen: received and not verified yet (PENDING, SUBMITTED), not spendable; verified_fen:
-    spendable; leaving_fen: claimed away, receipt outstanding; disputed_fen and expired_fen: received
+    spendable; leaving_fen: claimed away, receipt outstanding; promised_fen: of pending and verified money,
+    what is promised to payers as refunds; disputed_fen and expired_fen: received
     offline and not become money; open_fen: asked for in open requests. pending: the payments behind
     pending_fen, the one whose deadline comes first at the front; overdue_fen: of those, past the deadline.
     """
@@ -145,6 +182,7 @@ class Balance:
     pending_fen: int
     verified_fen: int
     leaving_fen: int
+    promised_fen: int
     disputed_fen: int
     expired_fen: int
     open_fen: int
@@ -258,12 +296,13 @@ class Change:
 class SyncReport:
     """What a sync did: payments settled or not, transfers finished, voids sent, news of the center.
 
-    new_rules: whether the center's rules for terminals changed; told: who hears of changes and transfers
-    instead.
+    promises: those that were kept, in full or in part, or cancelled; new_rules: whether the center's rules
+    for terminals changed; told: who hears of changes and transfers instead.
     """
 
     changes: list[Change] = field(default_factory=list)
     transfers: list[Transfer] = field(default_factory=list)
+    promises: list[Promise] = field(default_factory=list)
     voids_sent: int = 0
     titles_received: int = 0
     blacklist_entries: int = 0

@@ -7,6 +7,7 @@ import secrets
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
+from chipcash.database import Row
 from chipcash.pos import model as m
 from chipcash.pos.books import Books
 from chipcash.pos.model import PaymentState as P
@@ -16,7 +17,7 @@ from chipcash.terminal.receipt import Stretch
 from chipcash.trust import object_id
 from chipcash_wire import objects as o
 
-__all__ = ["DEPOSIT_INTERVALS", "CenterService", "Settling"]
+__all__ = ["DEPOSIT_INTERVALS", "CenterService", "Settling", "promise_of"]
 
 DEPOSIT_INTERVALS = 200
 """Most intervals in one deposit: its receipt, with a title for each, has to stay under 64 KiB."""
@@ -97,6 +98,7 @@ class Settling(Books):
             )
             if row["kind"] != "PAYMENTS":
                 report.add(self._transfer(deposit.nonce))
+                self._book_promise(deposit, receipt, settled, report)
 
     def _payments_of(self, deposit: o.Deposit) -> dict[bytes, o.Payment]:
         """The payments in a deposit, as they came, by claim_id; none of a transfer."""
@@ -195,6 +197,42 @@ class Settling(Books):
                         report.add(change)
         return total
 
+    def _book_promise(
+        self, deposit: o.Deposit, receipt: o.Receipt, settled: int, report: m.SyncReport
+    ) -> None:
+        """What the receipt of a refund means for the promise that it carries out, if it does one."""
+        row = self.store.one(
+            "SELECT promises.*, payments.reason AS why FROM promises JOIN payments USING (claim_id)"
+            " WHERE promises.deposit = ?",
+            deposit.nonce,
+        )
+        if row is None:
+            return
+        paid = row["paid_fen"] + settled
+        failed = {x.state for result in receipt.results for x in result.outcomes} - {o.SETTLED}
+        if failed == {o.EXPIRED}:
+            # It was on its way for too long. The center never settles it any more, so it is made again: by
+            # the center's time, or a slow clock would have one after the other come too late.
+            self.store.execute(
+                "UPDATE promises SET state = 'PROMISED', deposit = NULL, paid_fen = ?, not_before = ?,"
+                " reason = ? WHERE nonce = ?",
+                paid, receipt.time, "the refund came too late, and is made again", row["nonce"],
+            )  # fmt: skip
+            return
+        reason = ", ".join(sorted(_WHY[state] for state in failed)) or row["why"]
+        state = m.PromiseState.CANCELLED
+        if paid:
+            state = m.PromiseState.PARTLY
+        if paid == row["amount"]:
+            state, reason = m.PromiseState.KEPT, ""
+        self.store.execute(
+            "UPDATE promises SET state = ?, paid_fen = ?, reason = ? WHERE nonce = ?",
+            state, paid, reason, row["nonce"],
+        )  # fmt: skip
+        report.promises.append(
+            promise_of(self._need("SELECT * FROM promises WHERE nonce = ?", row["nonce"]))
+        )
+
     def _left_as(self, claim_id: bytes) -> set[str] | None:
         """As what all of a payment's money has left, or None while some of it is here."""
         kinds: set[str] = set()
@@ -239,3 +277,22 @@ class Settling(Books):
             " AND titles.lo <= parts.lo AND titles.hi >= parts.hi ORDER BY epoch DESC LIMIT 1)"
             " WHERE title_id IS NULL"
         )
+
+
+def promise_of(row: Row) -> m.Promise:
+    """A row of promises."""
+    return m.Promise(
+        nonce=row["nonce"],
+        claim_id=row["claim_id"],
+        amount=row["amount"],
+        time=row["time"],
+        state=m.PromiseState(row["state"]),
+        paid_fen=row["paid_fen"],
+        deposit=row["deposit"],
+        reason=row["reason"],
+        data=row["data"],
+        number=row["id"],
+        reference=row["reference"],
+        operator=row["operator"],
+        shift=row["shift"],
+    )

@@ -49,6 +49,30 @@ CREATE VIEW received AS
 """
 """What is pending in all, and payments with their requests."""
 
+_PROMISES = """
+-- Refunds of payments that were pending when they were promised. PROMISED: not begun; SENT: the refund is
+-- stored, its receipt outstanding; KEPT: all of it is paid; PARTLY, CANCELLED: less, or nothing, could be.
+CREATE TABLE promises (
+  id INTEGER PRIMARY KEY,
+  nonce BLOB NOT NULL UNIQUE,
+  claim_id BLOB NOT NULL REFERENCES payments (claim_id),
+  data BLOB NOT NULL,
+  amount INTEGER NOT NULL CHECK (amount > 0),
+  time INTEGER NOT NULL,
+  state TEXT NOT NULL CHECK (state IN ('PROMISED', 'SENT', 'KEPT', 'PARTLY', 'CANCELLED')),
+  deposit BLOB UNIQUE REFERENCES deposits (nonce),  -- the refund that carries it out
+  paid_fen INTEGER NOT NULL DEFAULT 0 CHECK (paid_fen BETWEEN 0 AND amount),
+  not_before INTEGER NOT NULL DEFAULT 0,  -- a refund that came too late is made again from then on
+  reason TEXT NOT NULL DEFAULT '',
+  reference TEXT UNIQUE,
+  operator TEXT NOT NULL DEFAULT '',
+  shift INTEGER REFERENCES shifts (id),
+  CHECK ((deposit IS NULL) OR state <> 'PROMISED')
+) STRICT;
+CREATE INDEX promises_by_payment ON promises (claim_id);
+CREATE INDEX promises_to_keep ON promises (id) WHERE state = 'PROMISED';
+"""
+
 _SCHEMA = f"""
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
 
@@ -140,6 +164,7 @@ CREATE TABLE changes (
 ) STRICT;
 CREATE INDEX changes_by_payment ON changes (claim_id);
 
+{_PROMISES}
 -- Verified money. Below the pointer it is claimed; nothing below it is ever signed again.
 CREATE TABLE titles (
   title_id BLOB PRIMARY KEY,
@@ -227,6 +252,7 @@ CREATE TABLE changes (
   after TEXT NOT NULL
 ) STRICT;
 CREATE INDEX changes_by_payment ON changes (claim_id);
+{_PROMISES}
 """,
 }
 """What makes of an older version the next one. Written once and then never changed."""

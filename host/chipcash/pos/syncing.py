@@ -36,8 +36,9 @@ class Synchronising(Charging, Transfers):
         """Bring everything to the center, and its answers and news here. Repeat it as often as you like.
 
         First what an earlier sync or transfer left under way, with the same bytes; then pending payments,
-        the one whose deadline comes first at the front; then voids, also of bills that expired an hour ago,
-        titles, rules, blacklist and signed time. Each step is durable before the next begins.
+        the one whose deadline comes first at the front, and refunds that were promised of what is verified;
+        then voids, also of bills that expired an hour ago, titles, rules, blacklist and signed time. Each
+        step is durable before the next begins.
 
         told: is called with each change and transfer, which the report then does not hold, so that its size
         stays bounded. stop: asked between two deposits; once it is true, no further one is sent. Raises
@@ -45,7 +46,7 @@ class Synchronising(Charging, Transfers):
         """
         report = m.SyncReport(told=told)
         while not stop():
-            deposit = self._next_deposit()
+            deposit = self._next_deposit(report)
             if deposit is None:
                 break
             self._settle(client, deposit, report)
@@ -80,12 +81,18 @@ class Synchronising(Charging, Transfers):
             except PosError:
                 _log.info("request %s was answered meanwhile", row["nonce"].hex())
 
-    def _next_deposit(self) -> o.Deposit | None:
-        """The next deposit to send: one under way, else a new one of pending payments, SUBMITTED now."""
+    def _next_deposit(self, report: m.SyncReport) -> o.Deposit | None:
+        """The next deposit to send: one under way, else of a promised refund that is due, else a new one of
+        pending payments, SUBMITTED now."""
         row = self.store.one("SELECT data FROM deposits WHERE receipt IS NULL ORDER BY id LIMIT 1")
         if row is not None:
             return o.Deposit.decode(row["data"])
         with self.store.transaction():
+            if self._keep_promises(report):
+                row = self._need(
+                    "SELECT data FROM deposits WHERE receipt IS NULL ORDER BY id LIMIT 1"
+                )
+                return o.Deposit.decode(row["data"])
             claims: list[o.Claim] = []
             intervals = 0
             for row in self.store.all(
