@@ -58,7 +58,7 @@ def faults(apdus: int) -> st.SearchStrategy[Fault | None]:
     )
 
 
-LOSSES = now_and_then(st.tuples(st.integers(0, 6), st.booleans()))
+LOSSES = now_and_then(st.tuples(st.integers(0, 7), st.booleans()))
 CARD_SAYS_NO = {
     c.SW_INSUFFICIENT_FUNDS, c.SW_LIMIT_CUMULATIVE, c.SW_LIMIT_COUNT, c.SW_EXPIRED, c.SW_TIME_FUTURE,
     c.SW_TIME_PAST,
@@ -69,7 +69,7 @@ happened: Counter[str] = Counter()
 MUST_HAPPEN = {
     "loaded", "paid", "torn", "retried", "given up", "refused", "synchronised", "sync cut off", "settled",
     "expired", "reclaimed", "title returned", "repeat payment", "SPEND settled", "REFUND settled",
-    "REDEEM settled", "transfer too late", "all home",
+    "REDEEM settled", "transfer too late", "all home", "refund promised", "promise KEPT",
 }  # fmt: skip
 """Rules that are only ever refused would prove nothing."""
 
@@ -251,7 +251,8 @@ class Machine(RuleBasedStateMachine):
     def sync(self, at: int, loss: tuple[int, bool] | None) -> None:
         self.lose(loss)
         try:
-            self.merchant(at).sync(self.line.wire)
+            for promise in self.merchant(at).sync(self.line.wire).promises:
+                happened[f"promise {promise.state}"] += 1
         except CenterUnreachable:
             happened["sync cut off"] += 1
         self.lose(None)
@@ -268,6 +269,22 @@ class Machine(RuleBasedStateMachine):
         payment = payments[which % len(payments)]
         fen = min(fen, payment.settled_fen)
         self._transfer(lambda: pos.refund(payment.claim_id, fen, self.line.wire), loss)
+
+    @rule(at=WHO, which=WHO, fen=PRICE, loss=LOSSES)
+    def promise(self, at: int, which: int, fen: int, loss: tuple[int, bool] | None) -> None:
+        """A merchant promises to give pending money back, and synchronises."""
+        pos = self.merchant(at)
+        if not pos.queue():
+            self._pay(which, at, fen, None, True)
+        pending = pos.queue()
+        if pending:
+            payment = pending[which % len(pending)]
+            try:
+                pos.promise_refund(payment.claim_id, min(fen, payment.amount))
+                happened["refund promised"] += 1
+            except PosError:
+                pass  # all of it is promised already
+        self.sync(at, loss)
 
     @rule(at=WHO, fen=PRICE, to_bank=st.booleans(), loss=LOSSES)
     def spend(self, at: int, fen: int, to_bank: bool, loss: tuple[int, bool] | None) -> None:
@@ -420,6 +437,19 @@ class Machine(RuleBasedStateMachine):
                 and line.now <= payment.deadline + GRACE
             )
             assert self.balances[wallet.name][1] + under_way <= line.live(wallet.public)
+
+    @invariant()
+    def no_more_goes_back_than_was_settled(self) -> None:
+        for pos in self.line.merchants:
+            for promise in pos.promises():
+                payment = pos.payment(promise.claim_id)
+                assert promise.paid_fen <= min(promise.amount, payment.settled_fen)
+                sent = pos.store.row(
+                    "SELECT coalesce(sum(coalesce(settled_fen, amount)), 0) FROM deposits"
+                    " WHERE refund_of = ?",
+                    payment.claim_id,
+                )
+                assert sent[0] <= payment.settled_fen
 
     @invariant()
     def honest_payments_are_good(self) -> None:
