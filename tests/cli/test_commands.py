@@ -272,11 +272,24 @@ def test_pending_stands_apart_with_its_deadline(shell: Shell) -> None:
     listed = shell.json("pos", "list", "--state", "pending")["payments"]
     assert [payment["amount_fen"] for payment in listed] == [600, 500]
     assert shell.json("pos", "list", "--state", "VERIFIED")["payments"] == []
-    refused = shell.run("pos", "refund", listed[0]["nonce"], "1", code=16).stderr
-    assert "Synchronise first" in refused
-    shell.json("pos", "sync")
+    payment = listed[0]["nonce"]
+    promise = shell.json(
+        "pos", "refund", payment, "1", "--reference", "R", "--qr", f"{shell.folder}/promise.png"
+    )
+    assert (promise["state"], promise["amount_fen"]) == ("PROMISED", 100)
+    assert qr.read(promise["texts"], o.RefundPromise).amount == 100
+    assert (shell.folder / "promise.png").is_file() and len(promise["pictures"]) == 1
+    again = shell.json("pos", "refund", payment, "1", "--reference", "R")
+    assert again["nonce"] == promise["nonce"]
+    assert "can be promised back" in shell.run("pos", "refund", payment, "9999", code=12).stderr
+    assert "promised back:  1.00 yuan" in shell.run("pos", "balance").stdout
+    (kept,) = shell.json("pos", "sync")["promises"]
+    assert (kept["state"], kept["paid_fen"]) == ("KEPT", 100)
     assert "VERIFIED" in shell.run("pos", "list").stdout
-    assert shell.json("pos", "balance")["verified_fen"] == 1100
+    assert "KEPT" in shell.run("pos", "promises").stdout
+    assert shell.json("pos", "balance")["verified_fen"] == 1000
+    sent = shell.json("pos", "refund", payment, "1", "--reference", "R")
+    assert sent["kind"] == "REFUND" and shell.json("pos", "balance")["verified_fen"] == 1000
 
 
 def test_policy(shell: Shell) -> None:

@@ -30,7 +30,7 @@ from chipcash.center.http import ENDPOINTS, MAX_BODY
 from chipcash.center.openapi import ERRORS
 from chipcash.center.parameters import Parameters
 from chipcash.center.registration import MAX_RENEWED
-from chipcash.pos import PaymentState, RequestState, books
+from chipcash.pos import PaymentState, PromiseState, RequestState, books
 from chipcash.terminal import REASONS, RETRYABLE, Policy
 from chipcash_card.applet import Applet
 from chipcash_links import gatt
@@ -661,12 +661,13 @@ def test_states_of_requests_and_payments() -> None:
     for rows in tables("payment.md"):
         if rows[0] != ["state", "means", "leaves by", "to"]:
             continue
-        kind = RequestState if rows[1][0] == "OPEN" else PaymentState
+        kind = {"OPEN": RequestState, "PROMISED": PromiseState}.get(rows[1][0], PaymentState)
         states[kind] = {row[0] for row in rows[1:]}
         steps[kind] = {(row[0], row[3]) for row in rows[1:] if row[3]}
         for row in rows[1:]:
             assert row[3] or row[2] == "nothing"
-    assert states == {kind: {str(state) for state in kind} for kind in (RequestState, PaymentState)}
+    kinds = (RequestState, PaymentState, PromiseState)
+    assert states == {kind: {str(state) for state in kind} for kind in kinds}
     drawn = [between(each) for each in diagrams("payment.md")]
     assert drawn == [steps[RequestState], steps[PaymentState]]
     legal = {(str(a), str(b)) for a, after in books.LEGAL.items() if a for b in after}
