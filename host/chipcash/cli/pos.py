@@ -75,7 +75,7 @@ def command() -> None:
     """
 
 
-command.add_command(run)
+command.command("run")(run)
 command.add_command(staff)
 
 

@@ -352,12 +352,12 @@ class Site(people.Site):
     def shown(self, visit: people.Visit[Any]) -> dict[str, Any]:
         """What the head of every page takes, and the function that translates errors. over: the last sale, if
         there is nothing more to do in it."""
-        sale = self.till.sale
+        sale, account = self.till.sale, visit.visitor
         return {
             "over": sale.id if sale is not None and sale.state in _OVER else "",
             "told": lambda text: told(visit.words, text),
             "live": "",
-            "parts": self._parts(visit, "") if visit.visitor is not None else {},
+            "parts": self._parts(visit, "") if account and account.may(Right.CHARGE) else {},
         }
 
     def told(self, visit: people.Visit[Any], error: ChipcashError) -> Answer | None:

@@ -43,6 +43,11 @@ function put({ name, hash, html }) {
   const again = focus && document.getElementById(focus);
   if (again) again.focus();
   else if (inside || looking) part.querySelector("[data-focus]")?.focus();
+  say(part);
+}
+
+/** Have a screen reader say what a sale has come to. */
+function say(part) {
   const text = part.querySelector("[data-say]")?.dataset.say;
   if (text) said.textContent = text;
 }
@@ -145,4 +150,5 @@ if (stale) {
     main.querySelector("[data-focus]")?.focus();
   }
   listen();
+  setTimeout(() => say(main), 200); // what is there at once is not read out as news
 }
