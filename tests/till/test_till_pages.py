@@ -26,6 +26,7 @@ from chipcash.pos.page.site import PAGES, Site
 from chipcash.pos.page.views import WARNINGS, fen, told
 from chipcash.pos.till import SaleState
 from chipcash.terminal.refusals import REASONS
+from chipcash.terminal.words import explain
 from tests.languages import check_placeholders, said_by
 from tests.till.counter import SECRETS, Counter, center, counter_in
 
@@ -452,6 +453,10 @@ def test_refusals_are_told_in_chinese() -> None:
     """What a cashier or payer may be told at the tap, with its values in it."""
     words = Words("zh", {})
     said = {text for pair in REASONS.values() for text in pair}
+    for reason in REASONS:
+        for asked in (True, False):
+            english = explain(reason, asked=asked)
+            said |= {english.cashier, english.hint}
     for name in ("till", "errors", "shifts"):
         said |= sentences(Path(chipcash.pos.__path__[0]) / f"{name}.py")
     # Not at the page: of starting a second till on the same directory.

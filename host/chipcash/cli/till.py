@@ -57,7 +57,6 @@ def other_center_option(function: Callable[..., Any]) -> Callable[..., Any]:
     )(center_tls_options(function))
 
 
-@click.command("run")
 @pos_option
 @click.option(
     "--reader",

@@ -204,7 +204,7 @@ def test_a_day_at_the_till(stall: Stall, browser: Browser, album: Album) -> None
         charge(page, "6")
         reader.insert(poor, RUNTIME)
         page.get_by_role("heading", name="Not paid").wait_for()
-        page.locator(".do", has_text="insufficient funds").wait_for()
+        page.locator(".do", has_text="The card holds less than the amount.").wait_for()
         shown(page, album, "refused")
         reader.remove()
         following(page)

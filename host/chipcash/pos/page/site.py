@@ -31,9 +31,11 @@ from chipcash.people import site as people
 from chipcash.people.accounts import Staff
 from chipcash.people.site import Answer, Page, Stop, account_pages
 from chipcash.pos import Payment, PaymentState, PosError
+from chipcash.pos.errors import NotAsked
 from chipcash.pos.page.roles import Right
-from chipcash.pos.page.views import FILTERS, WARNINGS, fen, told
+from chipcash.pos.page.views import FILTERS, WARNINGS, fen, to_payer, told
 from chipcash.pos.till import CenterFactory, SaleState, Till
+from chipcash.terminal.words import explain
 
 __all__ = ["PAGES", "Site"]
 
@@ -364,9 +366,12 @@ class Site(people.Site):
         """What the till refuses, in its words."""
         if not isinstance(error, PosError):
             return None
+        payer = ""
+        if isinstance(error, NotAsked):
+            payer = explain(error.reason, visit.words.language, asked=False).payer
         page = self.html(
             visit, "refused", 409,
-            message=told(visit.words, error.message), hint=told(visit.words, error.hint),
+            message=told(visit.words, error.message), hint=told(visit.words, error.hint), payer=payer,
         )  # fmt: skip
         return Answer(page, outcome="refused")
 
@@ -395,6 +400,7 @@ class Site(people.Site):
                 account=account,
                 csrf=account.csrf if account else "",
                 told=lambda text: told(visit.words, text),
+                to_payer=lambda sale: to_payer(visit.words, sale),
                 **part.values(visit),
             )
             digest = hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:16]

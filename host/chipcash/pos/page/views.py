@@ -11,9 +11,11 @@ from functools import cache
 from pathlib import Path
 
 from chipcash.people.words import Words
-from chipcash.pos.till import Warn
+from chipcash.pos.till import Sale, Warn
+from chipcash.terminal.refusals import TO_PAYER
+from chipcash.terminal.words import CHINESE, explain
 
-__all__ = ["FILTERS", "WARNINGS", "fen", "told"]
+__all__ = ["FILTERS", "WARNINGS", "fen", "to_payer", "told"]
 
 _MAX_FEN = 1 << 63
 
@@ -87,10 +89,13 @@ def told(words: Words, text: str) -> str:
     """What an error says, in the reader's language; as it is where nobody has translated it.
 
     Errors come as whole English sentences with their values in them. Those that a till meets are in
-    `errors.json` with `%(name)s` where a value stands, which may be such a sentence again.
+    `errors.json` with `%(name)s` where a value stands, which may be such a sentence again; refusals are in
+    the words of chipcash.terminal.
     """
     if words.language == "en" or not text:
         return text
+    if text in CHINESE:
+        return CHINESE[text]
     for pattern, translated in _errors():
         found = pattern.fullmatch(text)
         if found is not None:
@@ -98,6 +103,13 @@ def told(words: Words, text: str) -> str:
                 key: told(words, value) for key, value in found.groupdict().items()
             }
     return text
+
+
+def to_payer(words: Words, sale: Sale) -> str:
+    """Why a sale was refused, for who wanted to pay; "" where the cashier knows no more than he does."""
+    if sale.reason not in TO_PAYER:
+        return ""
+    return explain(sale.reason, words.language, asked=sale.nonce is not None).payer
 
 
 @cache
