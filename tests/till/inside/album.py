@@ -29,6 +29,7 @@ _POINTS = 40
 """So many points may be different: fewer than one letter has."""
 
 _MASK = """() => {
+    for (const each of document.querySelectorAll("[data-live]")) each.removeAttribute("data-live");
     for (const time of document.querySelectorAll("time"))
         time.textContent = time.textContent.length > 6 ? "2026-11-28 14:03" : "14:03";
     for (const id of document.querySelectorAll(".id")) id.textContent = "0".repeat(id.textContent.length);
@@ -71,6 +72,7 @@ class Album:
                 self._compare(f"{screen}-{width}-{scheme}.png", page.screenshot(caret="hide"))
         if before is not None:
             page.set_viewport_size(before)
+        page.reload()  # it was kept from changing meanwhile
 
     def _compare(self, name: str, png: bytes) -> None:
         self.names.add(name)

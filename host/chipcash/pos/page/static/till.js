@@ -13,11 +13,21 @@ for (const name of ["on", "after", "state"]) if (main.dataset[name]) shown.set(n
 // ---- what changes by itself ---------------------------------------------------------------------------
 
 let watch;
+let lost = false;
 
 function alive() {
+  lost = false;
   stale.textContent = "";
   clearTimeout(watch);
   watch = setTimeout(dead, SILENT_MS);
+}
+
+/** The stream broke, as it does now and then; that it is back says alive(). */
+function broken() {
+  if (lost) return; // with each new failure the time would begin anew
+  lost = true;
+  clearTimeout(watch);
+  watch = setTimeout(dead, AGAIN_MS);
 }
 
 function dead() {
@@ -70,8 +80,7 @@ function listen() {
       dead();
       setTimeout(listen, AGAIN_MS);
     } else {
-      clearTimeout(watch);
-      watch = setTimeout(dead, AGAIN_MS);
+      broken();
     }
   });
   window.addEventListener("pagehide", () => source.close(), { once: true });
