@@ -33,6 +33,7 @@ __all__ = [
     "read",
     "save",
     "show",
+    "symbol",
 ]
 
 MAX_SLICE = 768
@@ -171,7 +172,7 @@ def read(texts: Iterable[str] | Parts, kind: type[_Object]) -> _Object:
 def show(text: str) -> list[str]:
     """The symbol as lines of block characters, light on dark, for a terminal."""
     out = io.StringIO()
-    _symbol(text).terminal(out, compact=True)
+    symbol(text).terminal(out, compact=True)
     return out.getvalue().splitlines()
 
 
@@ -187,11 +188,11 @@ def save(texts: list[str], path: Path) -> list[Path]:
     if len(texts) > 1:
         paths = [path.with_stem(f"{path.stem}-{i}") for i in range(1, len(texts) + 1)]
     for text, each in zip(texts, paths, strict=True):
-        _symbol(text).save(str(each), scale=8, kind=path.suffix[1:].lower())
+        symbol(text).save(str(each), scale=8, kind=path.suffix[1:].lower())
     return paths
 
 
-def _symbol(text: str) -> segno.QRCode:
+def symbol(text: str) -> segno.QRCode:
     """The symbol: as small as its text allows, and of the highest error correction that costs nothing."""
     import segno  # here, since a till that is tapped does not need it
 

@@ -112,6 +112,10 @@ const EN = {
     "in-log": "It is in the log, as entry {index}: proven by hashes up to the cosigned root.",
     "not-in-log":
       "The log that this site shows does not hold it. It may be newer than that; if it stays so, ask the center.",
+    "deposit-open":
+      "Its payee has until {time} to bring it to the center. Until then it is Pending Repeat Payment Verification, if it is on a receipt; ask again after the shop has synchronised.",
+    "deposit-over":
+      "Its payee had until {time}, and has not brought it to the center. When the center's time of grace is over too, the money goes back to the card that paid, as soon as that card is synchronised.",
     moves: "Every move out of it is in the log too ({count}).",
     offline: "A card may have paid with it offline: nobody knows before that payment is deposited.",
     complete:
@@ -252,6 +256,8 @@ const ZH = {
     old: "这是 {time} 的情况。此后发生的事在此未知。",
     "in-log": "它在日志中，是第 {index} 条：由哈希一直证明到联署的根。",
     "not-in-log": "本站所示的日志中没有它。它可能更新；如果一直如此，请询问登记中心。",
+    "deposit-open": "收款方须在 {time} 之前将其提交登记中心。在此之前，收据上的支付处于“待重复支付验证”状态；请在商店同步后再查。",
+    "deposit-over": "收款方须在 {time} 之前提交登记中心，但没有提交。登记中心的宽限期过后，款项在付款的卡同步时退回该卡。",
     moves: "它的每次转出也都在日志中（{count}）。",
     offline: "卡可能已离线用它付款：在该支付存入之前无人知晓。",
     complete: "此后没有再发生任何事。哈希不能证明不存在的东西：本站运营者重放了整个日志并如此声明，任何审计者都能发现其不实。",

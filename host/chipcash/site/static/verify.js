@@ -236,7 +236,10 @@ function outcomesOf(result) {
 /** What became of a claim, out of the log: its result, and what was given back since. */
 async function judgeRegistered(result, claim, inquiry) {
   const entries = await inquiry.own(claim, "not-registered");
-  if (!entries) return;
+  if (!entries) {
+    if (result.verdict === "not-registered") tellDeadline(result, claim, inquiry.now);
+    return;
+  }
   const back = entries.slice(1).filter(({ fact }) => fact.state === BigInt(RECLAIMED));
   const outcomes = outcomesOf(entries[0].result);
   for (const each of outcomes) {
@@ -246,6 +249,13 @@ async function judgeRegistered(result, claim, inquiry) {
   const states = new Set(outcomes.map((each) => each.state));
   result.verdict = states.size === 1 ? [...states][0] : "mixed";
   inquiry.complete();
+}
+
+/** Of a claim that the log does not hold: whether it may still come. It is over by the log's time only. */
+function tellDeadline(result, claim, now) {
+  const time = claim.deadline;
+  if (now <= time) result.checks.push(check("deposit-open", "warn", { time }));
+  else if (result.facts.asOf > time) result.checks.push(check("deposit-over", "warn", { time }));
 }
 
 function claimFacts(claim) {
