@@ -201,6 +201,19 @@ CREATE TABLE parts (
 CREATE INDEX parts_by_title ON parts (title_id);
 CREATE INDEX unplaced_parts ON parts (claim_id) WHERE title_id IS NULL;
 
+-- Whom changes are told, and up to which one each has taken them. tries, error: of the one that is next. A
+-- number is never used again: who tells a hook that was removed must not find another one in its place.
+CREATE TABLE hooks (
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  url TEXT NOT NULL UNIQUE,
+  ca TEXT NOT NULL,        -- a file with who certifies it, or empty
+  secret BLOB NOT NULL,
+  told INTEGER NOT NULL,
+  tries INTEGER NOT NULL DEFAULT 0,
+  error TEXT NOT NULL DEFAULT '',
+  gone INTEGER NOT NULL DEFAULT 0
+) STRICT;
+
 CREATE TABLE blacklist (
   sequence INTEGER PRIMARY KEY,
   subject BLOB NOT NULL,
@@ -253,6 +266,16 @@ CREATE TABLE changes (
 ) STRICT;
 CREATE INDEX changes_by_payment ON changes (claim_id);
 {_PROMISES}
+CREATE TABLE hooks (
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  url TEXT NOT NULL UNIQUE,
+  ca TEXT NOT NULL,        -- a file with who certifies it, or empty
+  secret BLOB NOT NULL,
+  told INTEGER NOT NULL,
+  tries INTEGER NOT NULL DEFAULT 0,
+  error TEXT NOT NULL DEFAULT '',
+  gone INTEGER NOT NULL DEFAULT 0
+) STRICT;
 """,
 }
 """What makes of an older version the next one. Written once and then never changed."""
