@@ -8,8 +8,6 @@ from another origin, and bodies that are not declared as JSON, which a page cann
 from __future__ import annotations
 
 import base64
-import ipaddress
-import json
 import re
 from collections.abc import Callable
 from contextlib import suppress
@@ -275,6 +273,7 @@ def create_app(rack: Rack, hosts: frozenset[str] | None) -> Starlette:
         middleware=[Middleware(_Guard, hosts=hosts)],
         exception_handlers={
             RackRefused: _on_refused,
+            web.BadBody: web.on_bad_body,
             ChipcashError: _on_failed,
             OSError: _on_os,
             web.TooLarge: web.on_too_large,
@@ -315,56 +314,7 @@ def _hostname(url: str) -> str | None:
 
 async def _body(request: Request, schema: str) -> dict[str, Any]:
     """The body as the schema wants it; empty where there is to be none."""
-    data = await web.body(request)
-    if not schema:
-        if data not in (b"", b"{}"):
-            raise RackRefused("malformed", "This request takes no body.")
-        return {}
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != "application/json":
-        raise RackRefused(
-            "media-type",
-            "The body is not declared as JSON.",
-            status=415,
-            hint="Send it with Content-Type: application/json.",
-        )
-    try:
-        body = json.loads(data)
-    except (ValueError, RecursionError):
-        raise RackRefused("malformed", "The body is not JSON.") from None
-    wrong = _wrong("the body", body, _SCHEMAS[schema])
-    if wrong:
-        raise RackRefused("malformed", wrong, hint=f"See {schema} in /openapi.json.")
-    found: dict[str, Any] = body
-    return found
-
-
-_TYPES = {"object": dict, "array": list, "string": str, "integer": int, "boolean": bool}
-
-
-def _wrong(what: str, value: object, schema: dict[str, Any]) -> str:
-    """What is wrong with a value, for people; empty if nothing. Knows what the schemas of bodies use."""
-    if type(value) is not _TYPES[schema["type"]]:
-        return f"{what} is no JSON {schema['type']}."
-    if value not in schema.get("enum", [value]):
-        return f"{what} is none of {', '.join(schema['enum'])}."
-    if "pattern" in schema and not re.fullmatch(schema["pattern"], str(value)):
-        return f"{what} is not written like {schema['pattern']}."
-    if isinstance(value, int) and value < schema.get("minimum", value):
-        return f"{what} is below {schema['minimum']}."
-    found = ""
-    if isinstance(value, list):
-        for item in value:
-            found = found or _wrong(f"an item of {what}", item, schema["items"])
-    if isinstance(value, dict):
-        for name in schema.get("required", ()):
-            if name not in value:
-                return f"{what} has no “{name}”."
-        for name, item in value.items():
-            if name not in schema["properties"]:
-                return f"{what} has a “{name}”, which is not known."
-            found = found or _wrong(f"“{name}”", item, schema["properties"][name])
-    return found
+    return await web.json_body(request, schema, _SCHEMAS.get(schema))
 
 
 def _after(request: Request) -> int:
@@ -452,7 +402,7 @@ class Service(web.Service):
     def __init__(
         self, rack: Rack, host: str = "127.0.0.1", port: int = 0, allow_remote: bool = False
     ) -> None:
-        if not allow_remote and not _loopback(host):
+        if not allow_remote and not web.is_loopback(host):
             raise SimError(
                 f"At {host} anyone who can reach this machine could use the cards: nothing was started.",
                 hint="Listen on 127.0.0.1, or say --allow-remote.",
@@ -465,10 +415,3 @@ class Service(web.Service):
                 f"The emulator cannot listen on {host} port {port}: {error.strerror}.",
                 hint="Choose another address or port, or end what uses it.",
             ) from None
-
-
-def _loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -5,6 +5,9 @@ message and a hint for people."""
 from __future__ import annotations
 
 import asyncio
+import ipaddress
+import json
+import re
 import socket
 import ssl
 import threading
@@ -24,10 +27,15 @@ from chipcash import tls as chipcash_tls
 __all__ = [
     "COMPONENTS",
     "MAX_BODY",
+    "BadBody",
     "Service",
     "TooLarge",
     "TooSlow",
     "body",
+    "is_loopback",
+    "json_body",
+    "mismatch",
+    "on_bad_body",
     "on_http",
     "on_too_large",
     "on_too_slow",
@@ -65,12 +73,30 @@ COMPONENTS: dict[str, Any] = {
 """Of an OpenAPI description: what refusal() answers."""
 
 
+def is_loopback(host: str) -> bool:
+    """Whether nobody but this machine reaches a host."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 class TooLarge(Exception):
     """The body has more than MAX_BODY bytes."""
 
 
 class TooSlow(Exception):
     """The body did not come within BODY_S."""
+
+
+class BadBody(Exception):
+    """The body is not what a request takes. Values as of refusal()."""
+
+    def __init__(
+        self, message: str, hint: str = "", *, status: int = 400, name: str = "malformed"
+    ) -> None:
+        super().__init__(message)
+        self.status, self.name, self.message, self.hint = status, name, message, hint
 
 
 class Service:
@@ -131,6 +157,11 @@ class Service:
     def stop(self) -> None:
         """Finish what is being answered, then end run()."""
         self._server.should_exit = True
+
+    @property
+    def ending(self) -> bool:
+        """Whether it is about to end: who has an answer that waits for something should give it now."""
+        return self._server.should_exit
 
     def __enter__(self) -> Self:
         self._thread = threading.Thread(target=self.run, name=self._name, daemon=True)
@@ -197,6 +228,70 @@ async def body(request: Request) -> bytes:
     except TimeoutError:
         raise TooSlow from None
     return bytes(data)
+
+
+async def json_body(request: Request, name: str, schema: dict[str, Any] | None) -> dict[str, Any]:
+    """The JSON object in a body, as a schema wants it; empty where there is none, and there is to be none.
+
+    name: of the schema, for people. Raises BadBody, TooLarge, TooSlow.
+    """
+    data = await body(request)
+    if schema is None:
+        if data not in (b"", b"{}"):
+            raise BadBody("This request takes no body.")
+        return {}
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/json":
+        raise BadBody(
+            "The body is not declared as JSON.",
+            "Send it with Content-Type: application/json.",
+            status=415,
+            name="media-type",
+        )
+    try:
+        found: dict[str, Any] = json.loads(data)
+    except (ValueError, RecursionError):
+        raise BadBody("The body is not JSON.") from None
+    wrong = mismatch("the body", found, schema)
+    if wrong:
+        raise BadBody(wrong, f"See {name} in /openapi.json.")
+    return found
+
+
+_TYPES = {"object": dict, "array": list, "string": str, "integer": int, "boolean": bool}
+
+
+def mismatch(what: str, value: object, schema: dict[str, Any]) -> str:
+    """What is wrong with a value, for people; empty if nothing. Knows what the schemas of bodies use."""
+    if type(value) is not _TYPES[schema["type"]]:
+        return f"{what} is no JSON {schema['type']}."
+    if value not in schema.get("enum", [value]):
+        return f"{what} is none of {', '.join(schema['enum'])}."
+    if "pattern" in schema and not re.fullmatch(schema["pattern"], str(value)):
+        return f"{what} is not written like {schema['pattern']}."
+    if isinstance(value, int) and value < schema.get("minimum", value):
+        return f"{what} is below {schema['minimum']}."
+    if isinstance(value, int) and value > schema.get("maximum", value):
+        return f"{what} is above {schema['maximum']}."
+    found = ""
+    if isinstance(value, list):
+        for item in value:
+            found = found or mismatch(f"an item of {what}", item, schema["items"])
+    if isinstance(value, dict):
+        for name in schema.get("required", ()):
+            if name not in value:
+                return f"{what} has no “{name}”."
+        for name, item in value.items():
+            if name not in schema["properties"]:
+                return f"{what} has a “{name}”, which is not known."
+            found = found or mismatch(f"“{name}”", item, schema["properties"][name])
+    return found
+
+
+def on_bad_body(request: Request, error: Exception) -> Response:
+    """The answer to a body that is none of those which a request takes (BadBody)."""
+    bad = cast(BadBody, error)
+    return refusal(bad.status, bad.name, bad.message, bad.hint)
 
 
 def refusal(status: int, name: str, message: str, hint: str = "") -> JSONResponse:

@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from chipcash.center.errors import CenterUnreachable
+from chipcash.cli import api, hooks, receipts
 from chipcash.cli.base import (
     KEY,
     YUAN,
@@ -77,6 +78,10 @@ def command() -> None:
 
 command.command("run")(run)
 command.add_command(staff)
+command.add_command(receipts.receipt)
+command.add_command(receipts.shop)
+command.add_command(hooks.command)
+command.add_command(api.api)
 
 
 @command.command("init")

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import ssl
 
 from starlette.applications import Starlette
@@ -31,7 +30,7 @@ class Service(web.Service):
         *,
         tls: ssl.SSLContext | None = None,
     ) -> None:
-        if tls is None and not _is_loopback(host):
+        if tls is None and not web.is_loopback(host):
             raise StaffError(
                 f"Passwords would go over the network in the clear: {host} is not this machine.",
                 hint="Give --tls-cert, or listen on 127.0.0.1.",
@@ -43,10 +42,3 @@ class Service(web.Service):
                 f"{what} cannot listen on {host} port {port}: {error.strerror}.",
                 hint="Choose another address or port, or end what uses it.",
             ) from None
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

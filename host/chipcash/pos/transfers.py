@@ -101,6 +101,22 @@ class Transfers(Promises):
             transfer = self._transfer(deposit.nonce)
         return transfer
 
+    def transferred(self, reference: str) -> m.Transfer | None:
+        """The transfer with this reference, or that carries out the promise with it; None if there is none."""
+        promise = self._known_promise(reference)
+        row = self.store.one(
+            "SELECT * FROM deposits WHERE reference = ? OR nonce = ?",
+            reference,
+            None if promise is None else promise["deposit"],
+        )
+        return None if row is None else self._transfer(row["nonce"])
+
+    def refunded(self, transfer: m.Transfer) -> bytes | None:
+        """The claim_id of the payment that a transfer gives back; None if it is no refund."""
+        row = self._need("SELECT refund_of FROM deposits WHERE nonce = ?", transfer.nonce)
+        claim_id: bytes | None = row["refund_of"]
+        return claim_id
+
     def _known_transfer(
         self,
         kind: TransferKind,

@@ -26,7 +26,12 @@ from chipcash.terminal.verify import (
 )
 from chipcash.terminal.words import Words, explain
 
+API_VERSION = "1.0"
+"""Of what is in `__all__` here and in chipcash.pos, and of the till over HTTP: docs/embedding.md says what
+stays as it is."""
+
 __all__ = [
+    "API_VERSION",
     "REASONS",
     "RETRYABLE",
     "Blacklist",
