@@ -26,15 +26,16 @@ from tests.pos.test_hooks import Receiver
 def till(
     counter: Counter,  # noqa: F811
     point: str = "-",
+    port: str = "0",
 ) -> Iterator[tuple[httpx.Client, subprocess.Popen[str]]]:
     words = [
         "pos",
         "api",
-        *counter.reader.paths,
+        *(word for path in counter.reader.paths for word in ("--reader", path)),
         "--pos",
         str(counter.directory),
         "--port",
-        "0",
+        port,
         "--json",
     ]
     process = subprocess.Popen(

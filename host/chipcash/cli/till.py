@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from chipcash.cli.base import (
+    Command,
     Group,
     Report,
     center_of_options,
@@ -31,9 +32,17 @@ if TYPE_CHECKING:
     from chipcash.center.client import CenterClient
     from chipcash.pos import Pos
 
-__all__ = ["other_center_option", "pos_option", "run", "staff"]
+__all__ = [
+    "PATIENCE_S",
+    "log_option",
+    "other_center_option",
+    "pos_option",
+    "readers_option",
+    "run",
+    "staff",
+]
 
-_PATIENCE_S = 15.0
+PATIENCE_S = 15.0
 """How long the till waits for an answer of the center, seconds."""
 
 pos_option = click.option(
@@ -57,14 +66,24 @@ def other_center_option(function: Callable[..., Any]) -> Callable[..., Any]:
     )(center_tls_options(function))
 
 
-@pos_option
-@click.option(
+readers_option = click.option(
     "--reader",
     "readers",
     multiple=True,
     metavar="PATH",
     help="Where cards are tapped; may be given several times. By default the first reader of PC/SC.",
 )
+log_option = click.option(
+    "--log",
+    "log_file",
+    metavar="FILE",
+    help="Write a line of JSON for each event; - is stderr. No keys, ids or persons.",
+)
+
+
+@click.command("run", cls=Command)
+@pos_option
+@readers_option
 @other_center_option
 @click.option(
     "--idle",
@@ -77,11 +96,11 @@ def other_center_option(function: Callable[..., Any]) -> Callable[..., Any]:
 @listen_options(8740)
 @tls_options
 @click.option(
-    "--log",
-    "log_file",
-    metavar="FILE",
-    help="Write a line of JSON for each event; - is stderr. No keys, ids or persons.",
+    "--api-port",
+    type=click.IntRange(0, 65535),
+    help="Have `chipcash pos api` at this port too, with the token in api.token of the till.",
 )
+@log_option
 def run(
     directory: Path,
     readers: tuple[str, ...],
@@ -91,6 +110,7 @@ def run(
     port: int,
     tls_cert: Path | None,
     tls_key: Path | None,
+    api_port: int | None,
     log_file: str | None,
 ) -> None:
     """Run the till until Ctrl-C: readers, queue, synchronising, and its page. Prints the page's URL.
@@ -98,13 +118,15 @@ def run(
     The page takes the accounts of `chipcash pos staff`. It listens on this machine only, unless it has a
     certificate.
     """
+    from chipcash.pos import api
+    from chipcash.pos.hooks import Deliveries
     from chipcash.pos.page.service import Service
     from chipcash.pos.till import Till
 
     tls = server_tls(tls_cert, tls_key)
     if log_file is not None:
         log_to(log_file)
-    reach = center_of_options(_PATIENCE_S)
+    reach = center_of_options(PATIENCE_S)
 
     def center(pos: Pos) -> CenterClient:
         return reach(url or pos.center_url, pos.trust)
@@ -114,9 +136,17 @@ def run(
         until_ended(),
         closing(Staff(staff_file(directory), rules)) as accounts,
         Till(directory, readers or ("pcsc:",), center) as till,
+        Deliveries(directory, clock=till.clock),
+        ExitStack() as faces,
     ):
         service = Service(till, accounts, center, host, port, tls=tls)
-        show(Report({"url": service.url}, [f"The till's page is at {service.url}"]))
+        data, lines = {"url": service.url}, [f"The till's page is at {service.url}"]
+        if api_port is not None:
+            token = api.load_token(directory / api.TOKEN_FILE)
+            face = api.Service(till, center, token, host, api_port, tls=tls)
+            data["api"] = faces.enter_context(face).url
+            lines.append(f"For other programs it is at {face.url}")
+        show(Report(data, lines))
         service.run()
 
 

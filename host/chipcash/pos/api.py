@@ -41,10 +41,12 @@ from chipcash.pos.receipts import Receipt, render_html, render_text
 from chipcash.pos.till import CenterFactory, SaleState, Status, Till
 from chipcash.terminal import Refusal
 
-__all__ = ["ENDPOINTS", "Service", "create_app", "load_token", "openapi"]
+__all__ = ["ENDPOINTS", "TOKEN_FILE", "Service", "create_app", "load_token", "openapi"]
 
 _log = logging.getLogger(__name__)
 
+TOKEN_FILE = "api.token"
+"""In a till's directory: the token, unless another file is named."""
 _TOKEN_SIZE = 32
 _SLICE_S = 1.0
 """How long one look for an event takes: then the service sees whether it ends, or its client has left."""
@@ -177,7 +179,7 @@ class Face:
             event = await to_thread.run_sync(self._till.wait, -1, 0.0)
             order = await to_thread.run_sync(self._orders.get, call.name)
             left = deadline - time.monotonic()
-            if not order.sale or order.state not in awaited or left <= 0:
+            if not order.sale or order.state not in awaited or order.state in ENDS or left <= 0:
                 return self._charge(order)
             if not await self._event(request, event, left):
                 return self._charge(order)
