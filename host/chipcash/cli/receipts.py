@@ -43,8 +43,10 @@ _paper_option = click.option(
 @click.option(
     "--print",
     "printer",
-    metavar="PRINTER",
-    help="Print it: tcp:HOST:9100, file:/dev/usb/lp0 or serial:/dev/ttyUSB0.",
+    is_flag=False,
+    flag_value="-",
+    metavar="[PRINTER]",
+    help="Print it: tcp:HOST:9100, file:/dev/usb/lp0, serial:/dev/ttyUSB0; by default the shop's printer.",
 )
 @_language_option
 @_paper_option
@@ -84,7 +86,7 @@ def receipt(
             files.replace(escpos, render_escpos(found))
             written.append(str(escpos))
         if printer is not None:
-            print_receipt(found, printer)
+            print_receipt(found, found.shop.printer if printer == "-" else printer)
     data = {
         "payment": found.payment,
         "amount_fen": found.amount,
@@ -116,6 +118,7 @@ def receipt(
 )
 @_language_option
 @_paper_option
+@click.option("--printer", help="Where receipts are printed, as of `chipcash pos receipt --print`.")
 def shop(
     directory: Path,
     name: str | None,
@@ -123,11 +126,14 @@ def shop(
     site: str | None,
     language: str | None,
     paper: str | None,
+    printer: str | None,
 ) -> Report:
     """What this till prints of its shop; with options, change it. An empty text takes something away."""
     with Pos(directory) as pos:
         before = Shop.load(pos)
-        changes = _given(name=name, till=till, site=site, language=language, paper=paper)
+        changes = _given(
+            name=name, till=till, site=site, language=language, paper=paper, printer=printer
+        )
         now = replace(before, **changes)
         if now != before:
             now.save(pos)

@@ -105,14 +105,16 @@ _TOLD = {
 
 @dataclass(frozen=True)
 class Shop:
-    """What a till prints of its shop. site: URL of the network's verification site, empty for none; language:
-    one of LANGUAGES; paper: mm, one of PAPERS."""
+    """What a till prints of its shop, and where. site: URL of the network's verification site, empty for
+    none; language: one of LANGUAGES; paper: mm, one of PAPERS; printer: as of printing.print_receipt, empty
+    for none."""
 
     name: str = ""
     till: str = ""
     site: str = ""
     language: str = "both"
     paper: int = 80
+    printer: str = ""
 
     def __post_init__(self) -> None:
         """Raises PosError on what cannot be printed."""
@@ -121,6 +123,10 @@ class Shop:
             wrong = "The names of shop and till are one line each, of at most 64 letters."
         elif self.language not in LANGUAGES or self.paper not in PAPERS:
             wrong = f"A receipt's language is one of {', '.join(LANGUAGES)}, its paper 80 or 58 mm wide."
+        elif self.printer and not re.fullmatch(
+            r"(tcp|file|serial):[\x21-\x7e]{1,200}", self.printer
+        ):
+            wrong = f"{self.printer} is no printer: tcp:HOST:9100, file:/dev/usb/lp0, serial:/dev/ttyUSB0."
         elif self.site and not _is_site(self.site):
             wrong = f"{self.site} is no address of a verification site."
         if wrong:
@@ -138,6 +144,7 @@ class Shop:
             site=get("site_url"),
             language=get("receipt_language", "both"),
             paper=int(get("receipt_paper", "80")),
+            printer=get("receipt_printer"),
         )
 
     def save(self, pos: Pos) -> None:
@@ -148,6 +155,7 @@ class Shop:
             pos.store.set("site_url", self.site)
             pos.store.set("receipt_language", self.language)
             pos.store.set("receipt_paper", str(self.paper))
+            pos.store.set("receipt_printer", self.printer)
 
 
 @dataclass(frozen=True)
@@ -341,7 +349,7 @@ def render_html(receipt: Receipt) -> str:
         out.append(f'<{tag} class="{line.kind}">{value}</{tag}>')
     picture = io.BytesIO()
     qr.symbol(receipt.code).save(
-        picture, kind="svg", xmldecl=False, svgclass="code", lineclass=None
+        picture, kind="svg", xmldecl=False, omitsize=True, svgclass="code", lineclass=None
     )
     out.append(picture.getvalue().decode().strip())
     if receipt.shop.site:

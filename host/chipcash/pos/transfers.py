@@ -102,7 +102,7 @@ class Transfers(Promises):
         return transfer
 
     def transferred(self, reference: str) -> m.Transfer | None:
-        """The transfer with this reference, or that carries out the promise with it; None if there is none."""
+        """The transfer with this reference, or of the promise with it; None if there is none."""
         promise = self._known_promise(reference)
         row = self.store.one(
             "SELECT * FROM deposits WHERE reference = ? OR nonce = ?",

@@ -34,6 +34,7 @@ from chipcash.pos import Payment, PaymentState, PosError
 from chipcash.pos.errors import NotAsked
 from chipcash.pos.page.roles import Right
 from chipcash.pos.page.views import FILTERS, WARNINGS, fen, to_payer, told
+from chipcash.pos.receipts import Receipt, render_html
 from chipcash.pos.till import CenterFactory, SaleState, Till
 from chipcash.terminal.words import explain
 
@@ -210,6 +211,44 @@ def _payment(visit: Visit) -> Answer:
     return Answer(response)
 
 
+def _receipt(visit: Visit) -> Answer:
+    return Answer(_receipt_page(visit))
+
+
+def _receipt_page(visit: Visit, status: int = 200, *, problem: str = "") -> Response:
+    with visit.site.till.pos(visit.account.name) as pos:
+        receipt = Receipt.of(pos, pos.payment(visit.ident))
+    return visit.site.html(
+        visit, "receipt", status,
+        payment=visit.ident.hex(), shop=receipt.shop, receipt=Markup(render_html(receipt)),
+        problem=problem, printed=visit.query.get("printed", ""),
+    )  # fmt: skip
+
+
+def _receipt_pdf(visit: Visit) -> Answer:
+    from chipcash.pos.printing import render_pdf
+
+    with visit.site.till.pos(visit.account.name) as pos:
+        receipt = Receipt.of(pos, pos.payment(visit.ident))
+    return Answer(Response(render_pdf(receipt), media_type="application/pdf"))
+
+
+def _print(visit: Visit) -> Answer:
+    from chipcash.pos.printing import PrinterError, print_receipt
+
+    with visit.site.till.pos(visit.account.name) as pos:
+        receipt = Receipt.of(pos, pos.payment(visit.ident))
+    subject = visit.ident.hex()
+    try:
+        print_receipt(receipt, receipt.shop.printer)
+    except PrinterError:
+        problem = visit.words(
+            "The printer does not take the receipt. The payment stands. See that it is on and has paper."
+        )
+        return Answer(_receipt_page(visit, 409, problem=problem), subject, outcome="failed")
+    return Answer(RedirectResponse(f"/receipts/{subject}?printed=yes", 303), subject)
+
+
 def _refund_form(visit: Visit) -> Answer:
     with visit.site.till.pos(visit.account.name) as pos:
         payment = pos.payment(visit.ident)
@@ -307,6 +346,16 @@ PAGES: tuple[Page[Any], ...] = (
     Page("POST", "/giveup", "give up", Right.CHARGE, _give_up),
     Page("GET", "/queue", "queue", Right.CHARGE, _shown("queue"), recorded=False),
     Page("GET", "/payments/{payment}", "payment", Right.CHARGE, _payment, recorded=False),
+    Page("GET", "/receipts/{payment}", "receipt", Right.CHARGE, _receipt, recorded=False),
+    Page(
+        "GET",
+        "/receipts/{payment}/pdf",
+        "receipt as PDF",
+        Right.CHARGE,
+        _receipt_pdf,
+        recorded=False,
+    ),
+    Page("POST", "/receipts/{payment}/print", "print receipt", Right.CHARGE, _print),
     Page("GET", "/refund/{payment}", "refund form", Right.REFUND, _refund_form, recorded=False),
     Page("POST", "/refund/{payment}", "refund", Right.REFUND, _refund),
     Page("GET", "/shift", "shift", Right.CHARGE, _shown("shift"), recorded=False),
