@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from chipcash import crypto, files
+from chipcash.bank.accounts import Accounts
 from chipcash.bank.issuing import IssuingLibrary
 from chipcash.bank.library import BankLibrary
 from chipcash.center.client import CenterApi
@@ -207,6 +208,11 @@ class Home:
         """The bank's library over bank.db, working against a center. Raises DatabaseError if it is gone."""
         trust = self.trust()
         return BankLibrary(self._books("bank.db"), self.key("bank"), trust, center, clock)
+
+    def accounts(self, clock: Clock = system_clock, *, create: bool = False) -> Accounts:
+        """The merchants' accounts at the bank. create: begin them. Raises BankError if there are none."""
+        path = self.directory / "accounts.db"
+        return Accounts(path, self.key("bank").public, self.trust(), clock, create=create)
 
     def _books(self, name: str) -> Path:
         """A database of this directory, which must be there: the same keys with empty books would take every

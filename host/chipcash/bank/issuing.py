@@ -86,11 +86,18 @@ class IssuingLibrary:
         """Every coin ever created, in no order: to register again what may not have arrived."""
         return [o.Coin.decode(data) for (data,) in self._db.all("SELECT bytes FROM coins")]
 
-    def credit(self, claim: o.Claim, titles: tuple[o.Title, ...], receipt: o.Receipt) -> int:
+    def credit(
+        self,
+        claim: o.Claim,
+        titles: tuple[o.Title, ...],
+        receipt: o.Receipt,
+        bank: bytes | None = None,
+    ) -> int:
         """Give a bank its reserve back for redeemed coins; the fen, 0 if it was credited before.
 
         claim: to the issuing library's key; titles: those it spends, in its order; receipt: of the center,
-        which says what was settled. Raises BankError (receipt) if they do not prove a redemption.
+        which says what was settled; bank: the key of the bank that credits who redeemed, if that was not the
+        bank itself. Raises BankError (receipt) if they do not prove a redemption.
         """
         claim_id = object_id(claim)
         results = [result for result in receipt.results if result.claim_id == claim_id]
@@ -103,7 +110,7 @@ class IssuingLibrary:
             or not all(self.trust.signed_by_center(obj) for obj in (receipt, *titles))
         ):
             raise BankError("receipt", "This proves no redemption; no reserve was given back.")
-        bank = titles[0].owner
+        bank = bank or titles[0].owner
         settled = [x for x in results[0].outcomes if x.state == o.SETTLED]
         fen = sum(outcome.hi - outcome.lo for outcome in settled)
         if not fen:

@@ -7,16 +7,19 @@ import secrets
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 
 import click
 
-from chipcash import cardholder, genuine
+from chipcash import cardholder, files, genuine
+from chipcash.bank.camt import VERSIONS, camt053, camt054
 from chipcash.bank.issuing import IssuingLibrary
 from chipcash.bank.library import BankLibrary, Transfer
 from chipcash.center.client import CenterClient
 from chipcash.center.errors import CenterUnreachable
 from chipcash.cli.base import (
+    KEY,
     YUAN,
     Group,
     Report,
@@ -28,10 +31,14 @@ from chipcash.cli.base import (
     progress,
     table,
     wait_option,
+    when,
     yuan,
 )
+from chipcash.cli.books import days_option, period_of
+from chipcash.clock import system_clock
 from chipcash.errors import ChipcashError
 from chipcash.home import Home
+from chipcash.slips import read_slips
 from chipcash.trust import object_id
 from chipcash_wire import objects as o
 
@@ -177,6 +184,162 @@ def sync(directory: Path, url: str) -> Report:
             ),
             f"The bank can pay out {yuan(now)} yuan, {yuan(abs(now - before))} "
             f"{'more' if now >= before else 'less'} than before.",
+        ],
+    )
+
+
+@command.command("merchant")
+@click.argument("account")
+@click.argument("name")
+@click.option(
+    "--till", "tills", type=KEY, multiple=True, help="The key of one of its tills; may come often."
+)
+@click.option(
+    "--fee",
+    type=click.FloatRange(0, 100),
+    default=0.0,
+    show_default=True,
+    metavar="PERCENT",
+    help="What the bank keeps of a credit, in steps of 0.01 percent.",
+)
+@home_option
+def merchant(
+    account: str, name: str, tills: tuple[bytes, ...], fee: float, directory: Path
+) -> Report:
+    """Open a merchant's ACCOUNT, by its number, or add tills to it and change its NAME and fee."""
+    with closing(Home(directory).accounts(create=True)) as accounts:
+        found = accounts.add(account, name, tills, round(fee * 100))
+    return Report(
+        {
+            "account": found.account,
+            "name": found.name,
+            "fee_bp": found.fee_bp,
+            "tills": [key.hex() for key in found.tills],
+        },
+        [f"{found.account} is the account of {found.name}, with {len(found.tills)} tills."],
+    )
+
+
+@command.command("credit")
+@click.argument(
+    "slips",
+    nargs=-1,
+    required=True,
+    metavar="FILE...",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+)
+@home_option
+def credit(slips: tuple[Path, ...], directory: Path) -> Report:
+    """Credit merchants with what their tills paid to the bank or redeemed, against their slips.
+
+    FILE: of chipcash pos export --format slips. What was credited before is not credited again. The money
+    itself is the bank's already; of what was redeemed the issuing library gives the bank its reserve.
+    """
+    home = Home(directory)
+    done = []
+    reserve = 0
+    with closing(home.accounts()) as accounts, _banks(directory) as banks:
+        for slip in (slip for file in slips for slip in read_slips(file.read_bytes())):
+            found = accounts.credit(slip)
+            titles = {object_id(title): title for title in slip.titles}
+            for claim in slip.deposit.claims:
+                if claim.payee == banks.bank.trust.issuer_key:
+                    spent = tuple(titles[item.title_id] for item in claim.inputs)
+                    reserve += banks.issuing.credit(claim, spent, slip.receipt, banks.bank.public)
+            for title in slip.receipt.titles:
+                if title.owner == banks.bank.public:
+                    banks.bank.add(title)
+            if found is not None:
+                done.append(found)
+    fen, fee = sum(x.fen for x in done), sum(x.fee for x in done)
+    return Report(
+        {
+            "credits": [
+                {
+                    "number": x.number,
+                    "nonce": x.nonce.hex(),
+                    "till": x.till.hex(),
+                    "redeemed": x.redeemed,
+                    "amount_fen": x.fen,
+                    "fee_fen": x.fee,
+                }
+                for x in done
+            ],
+            "amount_fen": fen,
+            "fee_fen": fee,
+            "reserve_fen": reserve,
+        },
+        [f"Credited {len(done)} times {yuan(fen)} yuan in all, and kept {yuan(fee)} as fees."],
+    )
+
+
+@command.command("statement")
+@click.argument("account")
+@days_option
+@click.option(
+    "--format",
+    "kind",
+    type=click.Choice(["camt053", "camt054"]),
+    default="camt053",
+    show_default=True,
+    help="ISO 20022: a statement with balances, or a notice of credits.",
+)
+@click.option(
+    "--camt-version",
+    "version",
+    type=click.Choice(VERSIONS),
+    default=VERSIONS[0],
+    show_default=True,
+    help="Of the message; more programs read the older one.",
+)
+@click.option(
+    "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="The file to write."
+)
+@home_option
+def statement(
+    account: str,
+    day: date | None,
+    last: date | None,
+    kind: str,
+    version: str,
+    output: Path | None,
+    directory: Path,
+) -> Report:
+    """What was booked to a merchant's ACCOUNT on a day; with -o as a message for the merchant's books."""
+    since, until = period_of(day, last)
+    with closing(Home(directory).accounts()) as accounts:
+        found = accounts.statement(account, since, until)
+    if output is not None:
+        write = camt053 if kind == "camt053" else camt054
+        files.replace(output, write(found, system_clock(), version), 0o644)
+    data = {
+        "account": account,
+        "since": since,
+        "until": until,
+        "opening_fen": found.opening,
+        "closing_fen": found.closing,
+        "credits": [
+            {
+                "number": x.number,
+                "nonce": x.nonce.hex(),
+                "time": x.time,
+                "amount_fen": x.fen,
+                "fee_fen": x.fee,
+            }
+            for x in found.credits
+        ],
+    }
+    lines = [
+        f"{when(x.time)}  {yuan(x.net):>10} yuan  {x.nonce.hex()}"
+        + (f"  fee {yuan(x.fee)}" if x.fee else "")
+        for x in found.credits
+    ]
+    return Report(
+        data,
+        [
+            f"before  {yuan(found.opening):>10} yuan",
+            *lines,
+            f"after   {yuan(found.closing):>10} yuan",
         ],
     )
 

@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from chipcash.center.errors import CenterUnreachable
-from chipcash.cli import api, hooks, receipts
+from chipcash.cli import api, books, hooks, receipts
 from chipcash.cli.base import (
     KEY,
     YUAN,
@@ -34,7 +34,7 @@ from chipcash.cli.base import (
     yuan,
 )
 from chipcash.cli.codes import payee_id, picture_option, scanned, shown
-from chipcash.cli.till import other_center_option, pos_option, run, staff
+from chipcash.cli.till import operator_option, other_center_option, pos_option, run, staff
 from chipcash.clock import DAY
 from chipcash.pos import (
     BILL_SECONDS,
@@ -82,6 +82,8 @@ command.add_command(receipts.receipt)
 command.add_command(receipts.shop)
 command.add_command(hooks.command)
 command.add_command(api.api)
+for each in books.commands:
+    command.add_command(each)
 
 
 @command.command("init")
@@ -102,20 +104,21 @@ def init(directory: Path, network_file: Path, url: str) -> Report:
 @click.argument("amount", type=YUAN)
 @card_path
 @pos_option
+@operator_option
 @pin_option
 @click.option(
     "--fresh", is_flag=True, help="Another customer: repeat no open request of this amount."
 )
 @_wait_option
 def charge(
-    amount: int, path: str, directory: Path, with_pin: bool, fresh: bool, wait: float
+    amount: int, path: str, directory: Path, operator: str, with_pin: bool, fresh: bool, wait: float
 ) -> Report:
     """Take AMOUNT from a card. Needs no network.
 
     If an answer to the same amount was lost before, that very request is repeated: nothing is paid twice.
     """
     pin = ask_pin() if with_pin else None
-    with Pos(directory) as pos:
+    with Pos(directory, operator=operator) as pos:
         opened = {request.nonce for request in pos.open_requests()}
         with connection_at(path, wait) as connection, pin_hint(with_pin):
             payment = pos.charge(connection, amount, pin=pin, fresh=fresh)
@@ -185,14 +188,15 @@ def request_amount(
 @command.command("accept")
 @click.argument("texts", nargs=-1, metavar="[TEXT]...")
 @pos_option
+@operator_option
 @click.option("--request", type=Hex(16), help="Take it for this bill only; else for any open one.")
-def accept(texts: tuple[str, ...], directory: Path, request: bytes | None) -> Report:
+def accept(texts: tuple[str, ...], directory: Path, operator: str, request: bytes | None) -> Report:
     """Take the payment in the code that a customer shows for a bill. Needs no network.
 
     TEXT: what a scanner reads, each part of the code, in any order; without it, lines of standard input.
     """
     payment = scanned(texts, o.Payment)
-    with Pos(directory) as pos:
+    with Pos(directory, operator=operator) as pos:
         return _paid(pos.accept(payment.encode(), request), repeated=False)
 
 
@@ -346,13 +350,14 @@ def sync(directory: Path, url: str | None) -> Report:
 @click.argument("amount", type=YUAN)
 @click.argument("key", type=KEY)
 @pos_option
+@operator_option
 @other_center_option
 @_reference_option
 def spend(
-    amount: int, key: bytes, directory: Path, url: str | None, reference: str | None
+    amount: int, key: bytes, directory: Path, operator: str, url: str | None, reference: str | None
 ) -> Report:
     """Pay AMOUNT of verified money to a KEY, as to the merchant's bank. Online."""
-    with Pos(directory) as pos, _sending(pos, url) as center:
+    with Pos(directory, operator=operator) as pos, _sending(pos, url) as center:
         return _sent(pos.spend(amount, key, center, reference=reference))
 
 
@@ -360,6 +365,7 @@ def spend(
 @click.argument("payment", type=Hex(16, 32))
 @click.argument("amount", type=YUAN)
 @pos_option
+@operator_option
 @other_center_option
 @_reference_option
 @picture_option
@@ -367,6 +373,7 @@ def refund(
     payment: bytes,
     amount: int,
     directory: Path,
+    operator: str,
     url: str | None,
     reference: str | None,
     picture: Path | None,
@@ -376,7 +383,7 @@ def refund(
     Of verified money: online, at once. Of a pending payment: a promise, offline, with a code that proves it
     to the customer; the `sync` that has the payment verified carries it out.
     """
-    with Pos(directory) as pos:
+    with Pos(directory, operator=operator) as pos:
         if pos.payment(payment).state in _UNDECIDED:
             promise = pos.promise_refund(payment, amount, reference=reference)
             return _promised(promise, picture)
@@ -399,11 +406,14 @@ def promises(directory: Path) -> Report:
 @command.command("redeem")
 @click.argument("amount", type=YUAN, required=False)
 @pos_option
+@operator_option
 @other_center_option
 @_reference_option
-def redeem(amount: int | None, directory: Path, url: str | None, reference: str | None) -> Report:
+def redeem(
+    amount: int | None, directory: Path, operator: str, url: str | None, reference: str | None
+) -> Report:
     """Give AMOUNT, or all verified money, back to the central bank. Online."""
-    with Pos(directory) as pos, _sending(pos, url) as center:
+    with Pos(directory, operator=operator) as pos, _sending(pos, url) as center:
         return _sent(pos.redeem(center, amount, reference=reference))
 
 

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 __all__ = [
     "PATIENCE_S",
     "log_option",
+    "operator_option",
     "other_center_option",
     "pos_option",
     "readers_option",
@@ -53,6 +54,14 @@ pos_option = click.option(
     required=True,
     type=click.Path(file_okay=False, path_type=Path),
     help="The till's directory.",
+)
+operator_option = click.option(
+    "--operator",
+    envvar="CHIPCASH_OPERATOR",
+    show_envvar=True,
+    default="",
+    metavar="NAME",
+    help="Who does it, for the books.",
 )
 
 
@@ -100,6 +109,11 @@ log_option = click.option(
     type=click.IntRange(0, 65535),
     help="Have `chipcash pos api` at this port too, with the token in api.token of the till.",
 )
+@click.option(
+    "--metrics-port",
+    type=click.IntRange(0, 65535),
+    help="Give Prometheus its numbers at this port, on this machine only; 0 takes a free one.",
+)
 @log_option
 def run(
     directory: Path,
@@ -111,6 +125,7 @@ def run(
     tls_cert: Path | None,
     tls_key: Path | None,
     api_port: int | None,
+    metrics_port: int | None,
     log_file: str | None,
 ) -> None:
     """Run the till until Ctrl-C: readers, queue, synchronising, and its page. Prints the page's URL.
@@ -120,6 +135,7 @@ def run(
     """
     from chipcash.pos import api
     from chipcash.pos.hooks import Deliveries
+    from chipcash.pos.metrics import metrics_served
     from chipcash.pos.page.service import Service
     from chipcash.pos.till import Till
 
@@ -146,6 +162,10 @@ def run(
             face = api.Service(till, center, token, host, api_port, tls=tls)
             data["api"] = faces.enter_context(face).url
             lines.append(f"For other programs it is at {face.url}")
+        if metrics_port is not None:
+            given = faces.enter_context(metrics_served(till, metrics_port))
+            data["metrics"] = f"http://127.0.0.1:{given}/metrics"
+            lines.append(f"Its numbers are at {data['metrics']}")
         show(Report(data, lines))
         service.run()
 

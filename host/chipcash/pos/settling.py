@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from chipcash.database import Row
@@ -17,7 +18,7 @@ from chipcash.terminal.receipt import Stretch
 from chipcash.trust import object_id
 from chipcash_wire import objects as o
 
-__all__ = ["DEPOSIT_INTERVALS", "CenterService", "Settling", "promise_of"]
+__all__ = ["DEPOSIT_INTERVALS", "CenterService", "Judged", "Settling", "judged", "promise_of"]
 
 DEPOSIT_INTERVALS = 200
 """Most intervals in one deposit: its receipt, with a title for each, has to stay under 64 KiB."""
@@ -49,6 +50,30 @@ class CenterService(Protocol):
 
     def blacklist(self, since: int = 0) -> tuple[Sequence[o.BlacklistEntry], o.SignedTime]:
         """Entries above a sequence, and the signed time that completes them."""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What the center's outcomes make of a payment: its state, fen settled and disputed, and why."""
+
+    state: P
+    settled_fen: int
+    disputed_fen: int = 0
+    reason: str = ""
+
+
+def judged(outcomes: Sequence[tuple[int, int]]) -> Judged:
+    """What a payment is after the outcomes of all its intervals: fen and outcome (o.SETTLED...) of each."""
+    settled = sum(fen for fen, state in outcomes if state == o.SETTLED)
+    states = {state for _, state in outcomes}
+    if states == {o.SETTLED}:
+        return Judged(P.VERIFIED, settled)
+    if states == {o.EXPIRED}:
+        why = "deposited after the deadline: the money went back to the payer"
+        return Judged(P.EXPIRED, settled, reason=why)
+    lost = sum(fen for fen, state in outcomes if state != o.SETTLED)
+    why = ", ".join(sorted(_WHY[state] for state in states - {o.SETTLED}))
+    return Judged(P.DISPUTED, settled, lost, why)
 
 
 class Settling(Books):
@@ -136,21 +161,13 @@ class Settling(Books):
         for claim in deposit.claims:
             claim_id = object_id(claim)
             outcomes = results[claim_id].outcomes
-            settled = sum(x.hi - x.lo for x in outcomes if x.state == o.SETTLED)
-            states = {x.state for x in outcomes}
-            reason = ""
-            disputed = 0
-            if states == {o.SETTLED}:
-                to = P.VERIFIED
-            elif states == {o.EXPIRED}:
-                to = P.EXPIRED
-                reason = "deposited after the deadline: the money went back to the payer"
-            else:
-                to = P.DISPUTED
-                disputed = claim.amount - settled
-                reason = ", ".join(sorted(_WHY[state] for state in states - {o.SETTLED}))
+            told = judged([(x.hi - x.lo, x.state) for x in outcomes])
             change = self._move(
-                claim_id, to, settled_fen=settled, disputed_fen=disputed, reason=reason
+                claim_id,
+                told.state,
+                settled_fen=told.settled_fen,
+                disputed_fen=told.disputed_fen,
+                reason=told.reason,
             )
             if change is not None:
                 report.add(change)

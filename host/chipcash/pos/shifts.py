@@ -1,14 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Shifts: who has the till, and when. What is charged or paid out belongs to the one that is open."""
+"""Shifts: who has the till, and when. What is charged or paid out belongs to the one that is open.
+
+Closing one writes its Z report, in the same transaction. What happens while none is open is in the next.
+"""
 
 from __future__ import annotations
+
+import json
+import logging
+from dataclasses import replace
 
 from chipcash.database import Row
 from chipcash.pos import model as m
 from chipcash.pos.books import Books
 from chipcash.pos.errors import PosError
+from chipcash.pos.events import Account, What, events, marks
+from chipcash.pos.reports import Kind, Report, day_report, shift_report
 
 __all__ = ["Shifts"]
+
+_log = logging.getLogger(__name__)
 
 
 class Shifts(Books):
@@ -43,20 +54,85 @@ class Shifts(Books):
             raise RuntimeError("the shift was opened and is not there")
         return opened
 
-    def close_shift(self, report: str = "{}") -> m.Shift:
-        """Close the open shift. report: its Z report as JSON. Raises PosError if none is open."""
+    def close_shift(self) -> m.Shift:
+        """Close the open shift and write its Z report. Raises PosError if none is open."""
         with self.store.transaction():
             found = self.shift
             if found is None:
                 raise PosError(
                     "No shift is open; nothing was closed.", hint="Open one to charge in it."
                 )
+            report = self._since_last(Kind.Z, found)
             self.store.execute(
                 "UPDATE shifts SET closed = ?, closed_by = ?, report = ? WHERE id = ?",
-                self._now(), self.operator, report, found.number,
+                report.until, self.operator, json.dumps(report.as_dict()), found.number,
             )  # fmt: skip
             row = self._need("SELECT * FROM shifts WHERE id = ?", found.number)
+        _log.info(
+            "shift closed",
+            extra={
+                "fields": {
+                    "shift": found.number,
+                    "payments": report.line(What.TAKEN).count,
+                    "taken_fen": report.line(What.TAKEN).fen,
+                    "balances": report.balances() and not report.differences,
+                }
+            },
+        )
         return _shift(row)
+
+    def x_report(self) -> Report:
+        """What has happened since the last Z report. Changes nothing."""
+        with self.store.reading():
+            return self._since_last(Kind.X, self.shift)
+
+    def z_report(self, number: int | None = None) -> Report:
+        """The Z report of a closed shift, as it was written; by default of the last. Raises PosError."""
+        row = self.store.one(
+            "SELECT report FROM shifts WHERE report IS NOT NULL AND id = ifnull(?, id)"
+            " ORDER BY id DESC LIMIT 1",
+            number,
+        )
+        if row is None:
+            raise PosError(
+                "There is no Z report of that shift." if number else "No shift was closed yet.",
+                hint="A shift has one from when it is closed: chipcash pos shift close.",
+                shift=number,
+            )
+        return Report.from_dict(json.loads(row["report"]))
+
+    def day_report(self, since: int, until: int) -> Report:
+        """What happened from a time until before another, seconds since 1970."""
+        with self.store.reading():
+            happened = events(self.store)
+        return day_report(happened, till=self.public.hex(), since=since, until=until)
+
+    def _since_last(self, kind: Kind, shift: m.Shift | None) -> Report:
+        last = self.store.one("SELECT max(id) AS number FROM shifts WHERE report IS NOT NULL")
+        before = self.z_report(last["number"]) if last and last["number"] else None
+        summary = self.summary()
+        states = {state: (total.count, total.fen) for state, total in summary.states.items()}
+        report = shift_report(
+            events(self.store, None if before is None else before.end),
+            kind=kind,
+            till=self.public.hex(),
+            before=before,
+            found={
+                Account.PENDING: states[m.PaymentState.PENDING][1],
+                Account.SUBMITTED: states[m.PaymentState.SUBMITTED][1],
+                Account.VERIFIED: summary.verified_fen,
+                Account.LEAVING: summary.leaving_fen,
+                Account.DISPUTED: summary.disputed_fen,
+                Account.EXPIRED: states[m.PaymentState.EXPIRED][1],
+            },
+            until=self._now(),
+            end=marks(self.store),
+            number=None if shift is None else shift.number,
+            opened=None if shift is None else shift.opened,
+            opened_by="" if shift is None else shift.opened_by,
+            closed_by=self.operator if kind == Kind.Z else "",
+        )
+        return replace(report, states=states)
 
 
 def _shift(row: Row) -> m.Shift:

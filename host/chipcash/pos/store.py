@@ -276,6 +276,25 @@ CREATE TABLE hooks (
   error TEXT NOT NULL DEFAULT '',
   gone INTEGER NOT NULL DEFAULT 0
 ) STRICT;
+-- What is known of how the payments came to their states: when they were received, and sent.
+INSERT INTO changes (time, claim_id, before, after)
+  SELECT at, claim_id, before, after FROM (
+    SELECT id, 0 AS step, time AS at, claim_id, NULL AS before, 'PENDING' AS after FROM payments
+    UNION ALL
+    SELECT payments.id, step, ifnull(deposits.time, payments.time), claim_id, before, ifnull(after, state)
+      FROM payments LEFT JOIN deposits ON deposits.nonce = payments.deposit
+      JOIN (
+        SELECT 1 AS step, 'PENDING' AS before, 'SUBMITTED' AS after, 'SUBMITTED' AS of
+        UNION ALL SELECT 1, 'PENDING', 'SUBMITTED', 'LATER'
+        UNION ALL SELECT 2, 'SUBMITTED', NULL, 'LATER'
+        UNION ALL SELECT 1, 'PENDING', 'SUBMITTED', 'LEFT'
+        UNION ALL SELECT 2, 'SUBMITTED', 'VERIFIED', 'LEFT'
+        UNION ALL SELECT 3, 'VERIFIED', NULL, 'LEFT'
+      ) AS steps ON steps.of = CASE
+        WHEN state IN ('REDEEMED', 'SPENT') THEN 'LEFT'
+        WHEN state IN ('PENDING', 'SUBMITTED') THEN state ELSE 'LATER' END
+  ) ORDER BY id, step;
+UPDATE deposits SET settled_time = time WHERE receipt IS NOT NULL;
 """,
 }
 """What makes of an older version the next one. Written once and then never changed."""

@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Protocol
+
 from chipcash.database import Row
 from chipcash.pos import model as m
 from chipcash.pos.errors import PendingMoney, PosError, yuan
@@ -12,7 +15,15 @@ from chipcash.pos.promises import Promises
 from chipcash.pos.settling import CenterService
 from chipcash_wire import objects as o
 
-__all__ = ["Transfers"]
+__all__ = ["ReclaimService", "Transfers"]
+
+
+
+class ReclaimService(Protocol):
+    """What gives money back to its payer; chipcash.center.client.CenterClient is one."""
+
+    def reclaim(self, reclaim: o.Reclaim, titles: Sequence[o.Title] = ()) -> o.Receipt:
+        """Give money back to its payer; a receipt with its new titles."""
 
 
 class Transfers(Promises):
@@ -69,6 +80,40 @@ class Transfers(Promises):
         library, online. Raises as spend does.
         """
         return self._send(TransferKind.REDEEM, amount, self.trust.issuer_key, client, reference)
+
+    def reclaim(self, nonce: bytes, client: ReclaimService) -> int:
+        """Have back what of a transfer (its deposit's nonce) came too late at the center; fen that came.
+
+        Again is harmless. Raises PosError if there is no such transfer or nothing of it expired;
+        CenterRefused (not-yet) before the center's grace is over, CenterUnreachable.
+        """
+        row = self.store.one("SELECT * FROM deposits WHERE nonce = ? AND kind <> 'PAYMENTS'", nonce)
+        if row is None or row["receipt"] is None:
+            raise PosError(
+                "There is no transfer of that number that the center has answered.",
+                hint="See chipcash pos transfers; one that is on its way goes on with chipcash pos sync.",
+            )
+        deposit = o.Deposit.decode(row["data"])
+        results = o.Receipt.decode(row["receipt"]).results
+        late = [
+            claim
+            for claim, result in zip(deposit.claims, results, strict=True)
+            if any(outcome.state == o.EXPIRED for outcome in result.outcomes)
+        ]
+        if not late:
+            raise PosError(
+                "Nothing of this transfer came too late: there is nothing to have back.",
+                hint="What was paid to somebody is theirs; ask them to pay it back.",
+            )
+        titles = self._spent_titles(deposit, {})
+        came = 0
+        for claim in late:
+            request = o.Reclaim(header=self.trust.header, claims=(claim,), voids=())
+            receipt = client.reclaim(request, titles)
+            with self.store.transaction():
+                for title in receipt.titles:
+                    came += self._add_titles([title]) * (title.hi - title.lo)
+        return came
 
     def _send(
         self,
