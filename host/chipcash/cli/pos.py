@@ -76,7 +76,7 @@ def command() -> None:
     """
 
 
-command.command("run")(run)
+command.add_command(run)
 command.add_command(staff)
 command.add_command(receipts.receipt)
 command.add_command(receipts.shop)
