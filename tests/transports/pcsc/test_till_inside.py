@@ -8,9 +8,11 @@ import pytest
 
 from chipcash.errors import LinkLostError
 from chipcash.pos import AnswerLost
+from chipcash.pos.till import ReaderState, SaleState, Till, Warn
 from chipcash.sandbox import PcscReader, Sandbox
 from chipcash.transports import open_path
 from chipcash_sim.pcscd import Session
+from tests.pos.test_till import ended, wait_for
 
 
 def test_a_till_goes_on_when_pcscd_restarts(session: Session, tmp_path: Path) -> None:
@@ -52,3 +54,37 @@ def test_a_till_goes_on_when_pcscd_restarts(session: Session, tmp_path: Path) ->
         till.sync(sandbox.center)
         assert till.balance().verified_fen == 500
         assert till.open_requests() == ()
+
+
+def test_a_till_that_runs_goes_on_when_pcscd_restarts(session: Session, tmp_path: Path) -> None:
+    """While nobody taps, and while a sale waits for its card; it tells when there is no reader, and when one
+    is back."""
+    image = tmp_path / "a.img"
+    with (
+        Sandbox(tmp_path / "net") as sandbox,
+        PcscReader(session.readers[0], session.ports[0]) as reader,
+    ):
+        sandbox.new_card(image, 10_000)
+        sandbox.till("till").close()
+        with Till(sandbox.directory / "till", reader.paths) as till:
+
+            def sale(amount: int) -> None:
+                ended(till, till.begin(amount), SaleState.PAID)
+                reader.remove()
+                wait_for(till, lambda: till.status().readers[0].state is ReaderState.READY)
+
+            reader.insert(image, "cpython")
+            sale(100)
+            session.restart()
+            reader.insert(image, "cpython")
+            sale(100)
+            waiting = till.begin(100)
+            session.restart()
+            assert till.sale is not None and till.sale.state is SaleState.WAITING
+            reader.insert(image, "cpython")
+            ended(till, waiting, SaleState.PAID)
+            reader.remove()
+            assert till.status().summary.pending.fen == 300 and till.status().open == 0
+        with Till(sandbox.directory / "till", ["pcsc:unplugged"]) as till:
+            wait_for(till, lambda: Warn.READERS in till.status().warnings)
+            assert "There is no reader called" in till.status().readers[0].message
