@@ -239,6 +239,29 @@ def test_nobody_knows(counter: Counter) -> None:
     assert spent(counter, image) <= 1_000
 
 
+def test_a_refund_of_pending_money_is_promised(counter: Counter) -> None:
+    counter.reader.insert(counter.card("a"), "cpython")
+    with counter.open() as client:
+        with counter.sandbox.offline():
+            start(client, "order", 700)
+            assert result(client, "order")["payment"]["state"] in ("PENDING", "SUBMITTED")
+            refund = {"payment": "order", "amount_fen": 200, "reference": "back"}
+            promised = client.post("/v1/refunds", json=refund)
+            assert (promised.status_code, promised.json()["state"]) == (201, "PROMISED")
+            assert promised.json()["proof"].startswith("CHIPCASH:1/1:")
+            again = client.post("/v1/refunds", json=refund)
+            assert (again.status_code, again.json()) == (200, promised.json())
+            assert client.post("/v1/refunds", json={**refund, "amount_fen": 1}).status_code == 409
+            assert promised.json()["proof"] in client.get("/v1/payments/order/receipt").text
+        client.post("/v1/sync")
+        deadline = time.monotonic() + 20
+        while (kept := client.get("/v1/refunds/back").json())["state"] != "DONE":
+            assert time.monotonic() < deadline, kept
+            time.sleep(0.1)
+        assert kept["settled_fen"] == 200
+        assert client.post("/v1/refunds", json=refund).json() == kept
+
+
 def test_events(counter: Counter) -> None:
     """Each change of the till is told while the line stands."""
     counter.patience = 1.0

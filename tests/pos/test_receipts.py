@@ -45,12 +45,22 @@ def codes(picture: Image.Image) -> list[str]:
 
 
 def raster(data: bytes) -> Image.Image:
-    """The one picture in what a printer is sent: GS v 0, its size, its rows."""
-    (found,) = re.finditer(rb"\x1dv0\x00(..)(..)", data, re.DOTALL)
-    width, height = (int.from_bytes(part, "little") for part in found.groups())
-    rows = data[found.end() : found.end() + width * height]
-    inked = Image.frombytes("1", (8 * width, height), rows)
-    return inked.point(lambda dot: not dot, "1")
+    """The one picture in what a printer is sent."""
+    (picture,) = rasters(data)
+    return picture
+
+
+def rasters(data: bytes) -> list[Image.Image]:
+    """The pictures in what a printer is sent: GS v 0, size, rows of each."""
+    found = []
+    while (start := data.find(b"\x1dv0\x00")) >= 0:
+        width, height = (
+            int.from_bytes(data[start + at : start + at + 2], "little") for at in (4, 6)
+        )
+        rows, data = data[start + 8 :][: width * height], data[start + 8 + width * height :]
+        inked = Image.frombytes("1", (8 * width, height), rows)
+        found.append(inked.point(lambda dot: not dot, "1"))
+    return found
 
 
 def test_it_says_in_words_how_the_payment_stands(shop: Shop) -> None:
@@ -89,8 +99,35 @@ def test_it_says_what_went_wrong(shop: Shop) -> None:
     assert "NOT PAID" in told and "未付款" in told
     disputed = replace(receipt_of(shop), state=P.DISPUTED, lost=1200)
     assert "12.00 yuan" in shown(disputed) and "12.00 元" in shown(disputed)
-    promised = replace(disputed, returns=(r.Return(5, shop.now, "promised"),))
-    assert "0.05 yuan" in shown(promised) and "takes effect when" in shown(promised)
+
+
+def test_a_promised_refund_is_on_it_with_its_proof(shop: Shop) -> None:
+    """What the till owes stands on the paper, signed, until it is paid, or the payment came to nothing."""
+    payment = shop.pay(shop.card(), 3680)
+    promise = shop.pos.promise_refund(payment.nonce, 680)
+    receipt = r.Receipt.of(shop.pos, payment)
+    told = shown(receipt)
+    assert re.search(r"Refund promised 承诺退款\s+6\.80 yuan", told) and "takes effect when" in told
+    (proof,) = qr.encode(promise.data)
+    printed = [codes(picture) for picture in rasters(render_escpos(receipt))]
+    assert printed == [[receipt.code], [proof]]
+    document = pypdfium2.PdfDocument(render_pdf(receipt))
+    assert set(codes(document[0].render(scale=3).to_pil())) == {receipt.code, proof}
+    document.close()
+    assert r.render_html(receipt).count("<svg") == 2
+    assert o.RefundPromise.decode(promise.data).payee == shop.pos.public
+
+    shop.pos.sync(shop.center)
+    kept = r.Receipt.of(shop.pos, shop.pos.payment(payment.nonce))
+    assert re.search(r"Refunded 已退款\s+6\.80 yuan", shown(kept))
+    assert kept.proofs == () and "promised" not in shown(kept)
+
+    late = shop.pay(shop.card("late"), 500)
+    shop.pos.promise_refund(late.nonce, 500)
+    shop.now += 30 * DAY
+    shop.pos.sync(shop.center)
+    lapsed = r.Receipt.of(shop.pos, shop.pos.payment(late.nonce))
+    assert re.search(r"Refund lapsed 退款失效\s+5\.00 yuan", shown(lapsed)) and not lapsed.proofs
 
 
 @pytest.mark.parametrize("language", r.LANGUAGES)

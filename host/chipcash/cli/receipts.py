@@ -71,7 +71,8 @@ def receipt(
     found = replace(found, shop=replace(found.shop, **changes))
     lines = render_text(found)
     if not (pdf or page or escpos or printer):
-        lines += ["", *qr.show(found.code)]
+        for caption, text in found.codes():
+            lines += ["", *([caption] if caption else ()), *qr.show(text)]
     written = []
     if page is not None:
         files.replace(page, render_html(found).encode())
@@ -103,6 +104,7 @@ def receipt(
             for each in found.returns
         ],
         "code": found.code,
+        "proofs": [{"amount_fen": amount, "code": text} for amount, text in found.proofs],
         "files": written,
         "printed": printer is not None,
     }

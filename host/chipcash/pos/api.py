@@ -29,13 +29,15 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from chipcash import files, web
+from chipcash import files, qr, web
 from chipcash.center.errors import CenterUnreachable
 from chipcash.database import DatabaseError
 from chipcash.errors import ChipcashError
 from chipcash.pos import model as m
 from chipcash.pos.api_schema import MAX_WAIT, REFERENCE, SCHEMAS, describe
 from chipcash.pos.errors import PosError
+from chipcash.pos.model import PaymentState as P
+from chipcash.pos.model import PromiseState
 from chipcash.pos.orders import ENDS, Order, Orders, UnknownOrder
 from chipcash.pos.receipts import Receipt, render_html, render_text
 from chipcash.pos.till import CenterFactory, SaleState, Status, Till
@@ -226,7 +228,8 @@ class Face:
             found = Receipt.of(pos, payment)
         if form == "text":
             return Response(
-                "\n".join([*render_text(found), found.code, ""]), media_type="text/plain"
+                "\n".join([*render_text(found), *(text for _, text in found.codes()), ""]),
+                media_type="text/plain",
             )
         if form == "html":
             return Response(render_html(found), media_type="text/html")
@@ -284,6 +287,11 @@ class Face:
         reference, amount = body["reference"], body["amount_fen"]
         payment = self._paid(body["payment"])
         with self._till.pos(body.get("operator", "")) as pos:
+            promise = pos.promised(reference)
+            if promise is not None or payment.state in (P.PENDING, P.SUBMITTED):
+                made = promise is None
+                promise = pos.promise_refund(payment.nonce, amount, reference=reference)
+                return 201 if made else 200, _promise(promise, body["payment"])
             known = pos.transferred(reference)
             if known is not None and pos.refunded(known) != payment.claim_id:
                 raise PosError(
@@ -304,6 +312,9 @@ class Face:
     def refund_state(self, call: Call) -> Answer:
         """GET /v1/refunds/{reference}."""
         with self._till.pos() as pos:
+            promise = pos.promised(call.name)
+            if promise is not None:
+                return _promise(promise, pos.payment(promise.claim_id).reference)
             transfer = pos.transferred(call.name)
             claim_id = None if transfer is None else pos.refunded(transfer)
             if transfer is None or claim_id is None:
@@ -407,6 +418,26 @@ def _refund(transfer: m.Transfer, payment: str | None) -> dict[str, Any]:
         "state": state,
         "settled_fen": transfer.settled_fen,
         "time": transfer.time,
+        "proof": None,
+    }
+
+
+def _promise(promise: m.Promise, payment: str | None) -> dict[str, Any]:
+    state = {
+        PromiseState.PROMISED: "PROMISED",
+        PromiseState.SENT: "UNDER_WAY",
+        PromiseState.KEPT: "DONE",
+        PromiseState.PARTLY: "PARTLY",
+        PromiseState.CANCELLED: "CANCELLED",
+    }[promise.state]
+    return {
+        "reference": promise.reference,
+        "payment": payment,
+        "amount_fen": promise.amount,
+        "state": state,
+        "settled_fen": None if state in ("PROMISED", "UNDER_WAY") else promise.paid_fen,
+        "time": promise.time,
+        "proof": qr.encode(promise.data)[0],
     }
 
 

@@ -114,11 +114,17 @@ SCHEMAS: dict[str, dict[str, Any]] = {
         payment=_or_null(_NAME),
         amount_fen=_FEN,
         state={
-            **_one_of(("DONE", "UNDER_WAY", "PARTLY")),
-            "description": "UNDER_WAY: recorded, and completed by the next synchronisation",
+            **_one_of(("DONE", "UNDER_WAY", "PARTLY", "PROMISED", "CANCELLED")),
+            "description": "UNDER_WAY: recorded, and completed by the next synchronisation. PROMISED: of a"
+            " payment that is pending, and made when it is verified. PARTLY, CANCELLED: only part of it,"
+            " or nothing, was there to give back",
         },
         settled_fen=_or_null(_FEN),
         time=_TIME,
+        proof={
+            **_or_null(_TEXT),
+            "description": "of a promise: the text of a QR code for the payer",
+        },
     ),
     "Status": _object(
         event={"type": "integer"},

@@ -15,7 +15,7 @@ from typing import Any
 
 from chipcash import qr
 from chipcash.errors import ChipcashError
-from chipcash.pos.receipts import PAPERS, Receipt, render_text
+from chipcash.pos.receipts import PAPERS, Receipt, render_text, wrapped
 
 __all__ = ["PrinterError", "print_receipt", "render_escpos", "render_pdf"]
 
@@ -79,10 +79,13 @@ def render_pdf(receipt: Receipt) -> bytes:
             size = {"heading": 12, "amount": 16}.get(line.kind, 8)
             big = line.kind in ("heading", "amount")
             story.append(paragraph(line.value, size, center=big, bold=big or line.kind == "state"))
-    picture = io.BytesIO()
-    qr.symbol(receipt.code).save(picture, kind="png", scale=8, border=_QUIET)
     side = min(_CODE_MM * _MM, width)
-    story += [Spacer(0, 3 * _MM), Image(picture, side, side)]
+    for caption, text in receipt.codes():
+        if caption:
+            story += [Spacer(0, 2 * _MM), paragraph(caption, 8)]
+        picture = io.BytesIO()
+        qr.symbol(text).save(picture, kind="png", scale=8, border=_QUIET)
+        story += [Spacer(0, 3 * _MM), Image(picture, side, side)]
 
     heights = [each.wrap(width, 1e6)[1] for each in story]
     height = sum(heights) + 2 * _MARGIN_MM * _MM
@@ -108,8 +111,8 @@ _TIGHT = [
 
 
 def render_escpos(receipt: Receipt) -> bytes:
-    """The receipt as what an ESC/POS printer is sent: text, in GB 18030 where it is Chinese, the code as
-    a raster picture, a cut."""
+    """The receipt as what an ESC/POS printer is sent: text, in GB 18030 where it is Chinese, the codes
+    as raster pictures, a cut."""
     with _extra():
         from PIL import Image
 
@@ -120,16 +123,20 @@ def render_escpos(receipt: Receipt) -> bytes:
     media = {"width": {"pixels": dots, "mm": receipt.shop.paper}}
     printer.profile.profile_data = {**printer.profile.profile_data, "media": media}
     printer.hw("INIT")
-    text = "\n".join([*render_text(receipt, columns), "", ""]).encode("gb18030")
-    printer._raw(text if text.isascii() else _CHINESE_ON + text + _CHINESE_OFF)
-    picture = io.BytesIO()
-    symbol = qr.symbol(receipt.code)
-    modules = symbol.symbol_size(border=_QUIET)[0]
-    symbol.save(picture, kind="png", scale=min(_LARGEST_MODULE, dots // modules), border=_QUIET)
-    code = Image.open(picture).convert("1")
-    page = Image.new("1", (dots, code.height), 1)
-    page.paste(code, ((dots - code.width) // 2, 0))
-    printer.image(page, impl="bitImageRaster")
+    lines = [*render_text(receipt, columns), ""]
+    for caption, content in receipt.codes():
+        if caption:
+            lines = ["", *wrapped(caption, columns)]
+        text = "\n".join([*lines, ""]).encode("gb18030")
+        printer._raw(text if text.isascii() else _CHINESE_ON + text + _CHINESE_OFF)
+        picture = io.BytesIO()
+        symbol = qr.symbol(content)
+        modules = symbol.symbol_size(border=_QUIET)[0]
+        symbol.save(picture, kind="png", scale=min(_LARGEST_MODULE, dots // modules), border=_QUIET)
+        code = Image.open(picture).convert("1")
+        page = Image.new("1", (dots, code.height), 1)
+        page.paste(code, ((dots - code.width) // 2, 0))
+        printer.image(page, impl="bitImageRaster")
     printer.cut()
     output: bytes = printer.output
     return output

@@ -148,6 +148,11 @@ class Promises(Signing):
             claim_id,
         )
 
+    def promised(self, reference: str) -> m.Promise | None:
+        """The promise with this reference; None if there is none."""
+        row = self._known_promise(reference)
+        return None if row is None else promise_of(row)
+
     def _known_promise(self, reference: str | None) -> Row | None:
         if reference is None:
             return None

@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 
 from chipcash import qr
 from chipcash.pos.errors import PosError
-from chipcash.pos.model import Payment
+from chipcash.pos.model import Payment, PromiseState
 from chipcash.pos.model import PaymentState as P
 from chipcash_wire import objects as o
 
@@ -37,6 +37,7 @@ __all__ = [
     "find_payment",
     "render_html",
     "render_text",
+    "wrapped",
 ]
 
 LANGUAGES = {"en": ("en",), "zh": ("zh",), "both": ("en", "zh")}
@@ -61,6 +62,8 @@ _LABELS: Mapping[str, Mapping[str, str]] = {
     "refunded": {"en": "Refunded", "zh": "已退款"},
     "refunding": {"en": "Refund under way", "zh": "退款处理中"},
     "promised": {"en": "Refund promised", "zh": "承诺退款"},
+    "lapsed": {"en": "Refund lapsed", "zh": "退款失效"},
+    "proof": {"en": "Proof of the promised refund", "zh": "承诺退款的证明"},
     "site": {"en": "Check this payment", "zh": "查验这笔支付"},
     "code": {
         "en": "Check this payment on the network's verification site.",
@@ -160,11 +163,12 @@ class Shop:
 
 @dataclass(frozen=True)
 class Return:
-    """Money of a payment that goes back to its card: fen, seconds since 1970. state: how far it is."""
+    """Money of a payment that goes back to its card: fen, seconds since 1970. state: how far it is; lapsed:
+    it was promised, and the payment did not become money."""
 
     amount: int
     time: int
-    state: Literal["refunded", "refunding", "promised"]
+    state: Literal["refunded", "refunding", "promised", "lapsed"]
 
 
 @dataclass(frozen=True)
@@ -182,7 +186,8 @@ class Receipt:
     """What a customer gets about a payment. Amounts are fen, times seconds since 1970.
 
     payment: the first digits of its claim's id; card: the last of the card's key; reference: the order's name
-    at the till; code: what its QR code holds, an address of the verification site where the shop names one.
+    at the till; code: what its QR code holds, an address of the verification site where the shop names one;
+    proofs: refunds that were promised, and what the code of each holds, the promise as the till signed it.
     """
 
     shop: Shop
@@ -198,6 +203,7 @@ class Receipt:
     operator: str = ""
     shift: int | None = None
     returns: tuple[Return, ...] = ()
+    proofs: tuple[tuple[int, str], ...] = ()
 
     @classmethod
     def of(cls, pos: Pos, payment: Payment) -> Receipt:
@@ -216,6 +222,14 @@ class Receipt:
                 payment.claim_id,
             )
         ]
+        proofs = []
+        for promise in reversed(pos.promises(payment.claim_id)):
+            left = promise.amount - promise.paid_fen
+            if promise.state is PromiseState.PROMISED:
+                returns.append(Return(left, promise.time, "promised"))
+                proofs.append((promise.amount, qr.encode(promise.data)[0]))
+            elif promise.state in (PromiseState.PARTLY, PromiseState.CANCELLED):
+                returns.append(Return(left, promise.time, "lapsed"))
         return cls(
             shop=shop,
             payment=payment.claim_id.hex()[:_ID_DIGITS],
@@ -230,6 +244,7 @@ class Receipt:
             operator=payment.operator,
             shift=payment.shift,
             returns=tuple(returns),
+            proofs=tuple(proofs),
         )
 
     def lines(self) -> Iterator[Line]:
@@ -261,6 +276,12 @@ class Receipt:
             yield Line("note", f"{self._label('site')}: {self.shop.site}")
         else:
             yield from self._paragraphs("note", _LABELS["code"])
+
+    def codes(self) -> Iterator[tuple[str, str]]:
+        """Caption and text of each QR code below its lines: of the payment, then of what was promised."""
+        yield "", self.code
+        for amount, text in self.proofs:
+            yield f"{self._label('proof')}: {self._money(amount)}", text
 
     @property
     def title(self) -> str:
@@ -327,14 +348,14 @@ def render_text(receipt: Receipt, columns: int | None = None) -> list[str]:
                 lines.append(line.label + " " * gap + line.value)
                 continue
         for text in (line.label, line.value):
-            for part in _wrapped(text, width) if text else ():
+            for part in wrapped(text, width) if text else ():
                 indent = (width - cell_len(part)) // 2 if line.kind in ("heading", "amount") else 0
                 lines.append(" " * indent + part)
     return lines
 
 
 def render_html(receipt: Receipt) -> str:
-    """The receipt as a piece of a web page, with its code as SVG: one `<article class="receipt">`."""
+    """The receipt as a piece of a web page, with its codes as SVG: one `<article class="receipt">`."""
     rows = []
     out = [f'<article class="receipt" aria-label="{html.escape(receipt.title)}">']
     for line in receipt.lines():
@@ -347,13 +368,16 @@ def render_html(receipt: Receipt) -> str:
             rows = []
         tag = "h2" if line.kind == "heading" else "p"
         out.append(f'<{tag} class="{line.kind}">{value}</{tag}>')
-    picture = io.BytesIO()
-    qr.symbol(receipt.code).save(
-        picture, kind="svg", xmldecl=False, omitsize=True, svgclass="code", lineclass=None
-    )
-    out.append(picture.getvalue().decode().strip())
-    if receipt.shop.site:
-        out[-1] = f'<a href="{html.escape(receipt.code)}" rel="noreferrer">{out[-1]}</a>'
+    for caption, text in receipt.codes():
+        if caption:
+            out.append(f'<p class="note">{html.escape(caption)}</p>')
+        picture = io.BytesIO()
+        qr.symbol(text).save(
+            picture, kind="svg", xmldecl=False, omitsize=True, svgclass="code", lineclass=None
+        )
+        out.append(picture.getvalue().decode().strip())
+        if text == receipt.code and receipt.shop.site:
+            out[-1] = f'<a href="{html.escape(text)}" rel="noreferrer">{out[-1]}</a>'
     return "\n".join([*out, "</article>"])
 
 
@@ -361,7 +385,8 @@ _PIECES = re.compile(r"\s+|[\u2e80-\uffef][，。、：；？！）]*|[^\s\u2e80
 """Where a line may be broken: around words and Chinese letters, but not in front of what ends a sentence."""
 
 
-def _wrapped(text: str, width: int) -> list[str]:
+def wrapped(text: str, width: int) -> list[str]:
+    """A text in lines of so many columns."""
     from rich.cells import cell_len, chop_cells
 
     lines = [""]
