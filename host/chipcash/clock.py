@@ -32,7 +32,9 @@ class SteadyClock:
     ) -> None:
         self._clock = clock
         self._passed = passed or _passed
-        self._base = clock() - self._passed()
+        # With its parts of a second: a card that was synchronised just now refuses who is behind by one.
+        now = time.time() if clock is system_clock else clock()
+        self._base = now - self._passed()
 
     def __call__(self) -> int:
         """Seconds since 1970."""

@@ -18,7 +18,6 @@ from chipcash_wire import objects as o
 __all__ = ["ReclaimService", "Transfers"]
 
 
-
 class ReclaimService(Protocol):
     """What gives money back to its payer; chipcash.center.client.CenterClient is one."""
 
