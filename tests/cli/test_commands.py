@@ -282,7 +282,7 @@ def test_pending_stands_apart_with_its_deadline(shell: Shell) -> None:
     again = shell.json("pos", "refund", payment, "1", "--reference", "R")
     assert again["nonce"] == promise["nonce"]
     assert "can be promised back" in shell.run("pos", "refund", payment, "9999", code=12).stderr
-    assert "promised back:  1.00 yuan" in shell.run("pos", "balance").stdout
+    assert "promised back: 1.00 yuan" in shell.run("pos", "balance").stdout
     (kept,) = shell.json("pos", "sync")["promises"]
     assert (kept["state"], kept["paid_fen"]) == ("KEPT", 100)
     assert "VERIFIED" in shell.run("pos", "list").stdout
