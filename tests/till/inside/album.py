@@ -45,7 +45,7 @@ class Album:
         self.golden = ROOT / "docs/pictures" / name
         self.actual = ROOT / "build/pictures" / name
         self.actual.mkdir(parents=True, exist_ok=True)
-        for old in self.actual.iterdir():
+        for old in self.actual.rglob("*.png"):
             old.unlink()
         self.wrong: list[str] = []
         self.names: set[str] = set()
@@ -77,26 +77,32 @@ class Album:
     def _compare(self, name: str, png: bytes) -> None:
         self.names.add(name)
         shot = Image.open(io.BytesIO(png)).convert("RGB")
-        small = shot.quantize(_COLOURS, dither=Image.Dither.NONE)
-        small.save(self.actual / name, optimize=True)
-        if (self.actual / name).stat().st_size > MOST_BYTES:
-            self.wrong.append(f"{name} is larger than {MOST_BYTES} bytes")
+        what = self._difference(name, shot)
+        if what:
+            small = shot.quantize(_COLOURS, dither=Image.Dither.NONE)
+            small.save(self.actual / name, optimize=True)
+            if (self.actual / name).stat().st_size > MOST_BYTES:
+                what += f", and larger than {MOST_BYTES} bytes"
+            self.wrong.append(f"{name} {what}")
+
+    def _difference(self, name: str, shot: Image.Image) -> str:
+        """How a picture differs from the golden one, "" if it does not."""
         if not (self.golden / name).exists():
-            self.wrong.append(f"{name} is new: look at {self.actual / name}")
-            return
+            return "is new"
         with Image.open(self.golden / name) as file:
             kept = file.convert("RGB")
         if kept.size != shot.size:
-            self.wrong.append(f"{name}: {shot.size} instead of {kept.size}")
-            return
+            return f"is {shot.size} instead of {kept.size}"
         apart = ImageChops.difference(kept, shot)
         bands = [band.point(lambda x: 255 if x > _DIFFERENT else 0) for band in apart.split()]
         spots = ImageChops.lighter(ImageChops.lighter(bands[0], bands[1]), bands[2])
         points = spots.histogram()[255]
-        if points > _POINTS:
-            where = self.actual / f"{name[:-4]}-difference.png"
-            Image.composite(Image.new("RGB", shot.size, "red"), shot, spots).save(where)
-            self.wrong.append(f"{name}: {points} points are different, in red in {where}")
+        if points <= _POINTS:
+            return ""
+        where = self.actual / "difference" / name
+        where.parent.mkdir(exist_ok=True)
+        Image.composite(Image.new("RGB", shot.size, "red"), shot, spots).save(where)
+        return f"has {points} other points, red in {where}"
 
     def check(self) -> None:
         """Fail if a picture is another one, is new, or is of nothing any more."""
