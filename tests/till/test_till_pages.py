@@ -260,6 +260,29 @@ def test_a_refund_is_given_once(counter: Counter, card: Path) -> None:
         assert pos.transfers()[0].operator == "manager"
 
 
+def test_a_refund_of_pending_money_is_promised(counter: Counter, card: Path) -> None:
+    with counter.sandbox.offline():
+        paid = counter.charged(card, 800)
+        where = f"/refund/{paid.hex()}"
+        with counter.login("manager") as client:
+            assert "still pending" in client.get(where).text
+            for _ in range(2):
+                values = {"reference": "page-" + "2" * 16, "amount": "3"}
+                answer = counter.post(client, where, where, **values)
+                page = client.get(answer.headers["location"]).text
+                assert "The refund is promised" in page and "3.00" in page
+            assert "3.00 yuan" in client.get(f"/receipts/{paid.hex()}").text
+            more = counter.post(client, where, where, reference="page-" + "3" * 16, amount="6")
+            assert more.status_code == 409 and "5.00 yuan can be promised back" in more.text
+    counter.till.sync_now()
+
+    def kept() -> bool:
+        with counter.till.pos() as pos:
+            return [x.paid_fen for x in pos.promises(paid)] == [300]
+
+    counter.wait(kept)
+
+
 def test_a_refund_without_the_network_goes_out_later(counter: Counter, card: Path) -> None:
     paid = counter.charged(card, 1_000)
     counter.till.sync_now()

@@ -53,6 +53,8 @@ _LOOK_S = 1.0
 _BEAT_S = 5.0
 """How often it says that it is alive."""
 
+_UNDECIDED = (PaymentState.PENDING, PaymentState.SUBMITTED)
+
 Visit: TypeAlias = "people.Visit[Site]"
 
 
@@ -103,7 +105,7 @@ def _queue_part(visit: Visit) -> Mapping[str, Any]:
             state = ""
             rows = pos.queue(after=after, limit=_ROWS + 1)
         requests = pos.open_requests() if not state and after is None else ()
-        summary = pos.summary()
+        summary, exposure = pos.summary(), pos.exposure()
     more = rows[_ROWS - 1] if len(rows) > _ROWS else None
     return {
         "state": state,
@@ -112,6 +114,7 @@ def _queue_part(visit: Visit) -> Mapping[str, Any]:
         "requests": requests,
         "more": more,
         "summary": summary,
+        "exposure": exposure,
         "now": visit.site.till.clock(),
     }
 
@@ -205,9 +208,11 @@ def _payment(visit: Visit) -> Answer:
     with visit.site.till.pos(visit.account.name) as pos:
         payment = pos.payment(visit.ident)
         changes = pos.changes(payment.claim_id)
+        returns = Receipt.of(pos, payment).returns
     response = visit.site.html(
-        visit, "payment", payment=payment, changes=changes, paid=visit.query.get("refunded", "")
-    )
+        visit, "payment",
+        payment=payment, changes=changes, returns=returns, paid=visit.query.get("refunded", ""),
+    )  # fmt: skip
     return Answer(response)
 
 
@@ -283,9 +288,14 @@ def _refund(visit: Visit) -> Answer:
         visit.site.staff.record(
             visit.account, "refund", visit.address, subject=subject, outcome="begun", note=note
         )
+        kind = "yes"
         try:
-            with visit.site.center(pos) as center:
-                pos.refund(payment.claim_id, amount, center, reference=reference)
+            if payment.state in _UNDECIDED:
+                kind = "promised"
+                pos.promise_refund(payment.claim_id, amount, reference=reference)
+            else:
+                with visit.site.center(pos) as center:
+                    pos.refund(payment.claim_id, amount, center, reference=reference)
         except CenterUnreachable as error:
             problem = visit.words(
                 "The order is recorded and goes out with the next synchronisation. Do not give it again."
@@ -296,7 +306,7 @@ def _refund(visit: Visit) -> Answer:
             problem, hint = told(visit.words, error.message), told(visit.words, error.hint)
             page = _refund_page(visit, payment, 409, problem=problem, hint=hint)
             return Answer(page, subject, outcome="refused", note=note)
-    return Answer(RedirectResponse(f"/payments/{subject}?refunded=yes", 303), subject, note=note)
+    return Answer(RedirectResponse(f"/payments/{subject}?refunded={kind}", 303), subject, note=note)
 
 
 def _open_shift(visit: Visit) -> Answer:
@@ -326,10 +336,10 @@ def _sync(visit: Visit) -> Answer:
 
 def _settings(visit: Visit) -> Answer:
     with visit.site.till.pos(visit.account.name) as pos:
-        policy, center_url, key = pos.policy, pos.center_url, pos.public.hex()
+        limits, center_url, key = pos.limits, pos.center_url, pos.public.hex()
     response = visit.site.html(
         visit, "settings",
-        status=visit.site.till.status(), policy=policy, center_url=center_url, key=key,
+        status=visit.site.till.status(), limits=limits, center_url=center_url, key=key,
         accounts=visit.site.staff.all(),
     )  # fmt: skip
     return Answer(response)
