@@ -56,6 +56,7 @@ RULE: dict[tuple[str, str], frozenset[str]] = {
     ("GET", "/shift"): BOTH,
     ("POST", "/shift/open"): BOTH,
     ("POST", "/shift/close"): BOTH,
+    ("GET", "/report"): BOTH,
     ("GET", "/sync"): BOTH,
     ("POST", "/sync"): BOTH,
     ("GET", "/settings"): MANAGER,
@@ -223,7 +224,12 @@ def test_only_who_has_the_shift_or_a_manager_closes_it(counter: Counter) -> None
     with counter.login("manager") as client:
         wrong = counter.post(client, "/shift", "/shift/close", shift="9999")
         assert wrong.status_code == 409
-        assert counter.post(client, "/shift", "/shift/close", shift=number).status_code == 303
+        look = client.get("/report")
+        assert look.status_code == 200 and "X report" in look.text
+        answer = counter.post(client, "/shift", "/shift/close", shift=number)
+        report = client.get(answer.headers["location"]).text
+        assert f"Z report {number}" in report and "What happened" in report
+        assert client.get("/report?shift=9999").status_code == 409
     with counter.till.pos() as pos:
         assert pos.shift is None and pos.shifts()[0].closed_by == "manager"
 

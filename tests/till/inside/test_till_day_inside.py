@@ -275,6 +275,10 @@ def test_a_day_at_the_till(stall: Stall, browser: Browser, album: Album) -> None
         shown(page, album, "shift", main=True)
         page.get_by_label("The shift is over").check()
         page.get_by_role("button", name="Close the shift").click()
+        page.get_by_role("heading", name="Z report 1").wait_for()
+        assert page.get_by_role("row").filter(has_text="Taken").get_by_text("229.34").count() == 1
+        shown(page, album, "report")
+        page.get_by_role("link", name="Shift", exact=True).last.click()
         page.get_by_role("button", name="Open a shift").wait_for()
     with stall.books() as pos:
         assert pos.shift is None and pos.shifts()[0].closed_by == "wang"

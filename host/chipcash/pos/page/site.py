@@ -25,6 +25,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response, StreamingResponse
 from starlette.routing import BaseRoute, Route
 
+from chipcash.books import layout
 from chipcash.center.errors import CenterUnreachable
 from chipcash.errors import ChipcashError
 from chipcash.people import site as people
@@ -324,9 +325,23 @@ def _close_shift(visit: Visit) -> Answer:
             if visit.form.get("shift") != str(shift.number):
                 raise Stop(409, "Another shift is open now. Look at it before you close it.")
         closed = pos.close_shift()
-    return Answer(
-        RedirectResponse(f"/shift?closed={closed.number}", 303), subject=str(closed.number)
-    )
+    return Answer(RedirectResponse(f"/report?shift={closed.number}", 303), str(closed.number))
+
+
+def _report(visit: Visit) -> Answer:
+    """The Z report of a closed shift, by its number, else an X: a look at what is since the last Z."""
+    number = visit.number("shift", 0)
+    with visit.site.till.pos(visit.account.name) as pos:
+        report = pos.z_report(number) if number else pos.x_report()
+    words = layout.Words(visit.words.language)
+    # Which till it is says the page already.
+    heading, _, *lines = (x for x in layout.title(report, words) if not x.endswith(report.till))
+    response = visit.site.html(
+        visit, "report",
+        report=report, heading=heading, lines=lines, tables=layout.tables(report, words),
+        money=layout.money,
+    )  # fmt: skip
+    return Answer(response)
 
 
 def _sync(visit: Visit) -> Answer:
@@ -371,6 +386,7 @@ PAGES: tuple[Page[Any], ...] = (
     Page("GET", "/shift", "shift", Right.CHARGE, _shown("shift"), recorded=False),
     Page("POST", "/shift/open", "open shift", Right.CHARGE, _open_shift),
     Page("POST", "/shift/close", "close shift", Right.CHARGE, _close_shift),
+    Page("GET", "/report", "report", Right.CHARGE, _report, recorded=False),
     Page("GET", "/sync", "sync state", Right.CHARGE, _shown("sync"), recorded=False),
     Page("POST", "/sync", "sync", Right.CHARGE, _sync),
     Page("GET", "/settings", "settings", Right.SETTINGS, _settings, recorded=False),
