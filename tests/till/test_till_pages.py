@@ -8,6 +8,7 @@ import json
 import re
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -335,6 +336,40 @@ def test_the_queue_has_pages(counter: Counter, card: Path, monkeypatch: pytest.M
         assert client.get("/payments/" + "0" * 64).status_code == 409
         assert client.get("/payments/zz").status_code == 400
     counter.till.sync_now()
+
+
+def test_a_warning_stands_on_every_page_when_a_limit_is_near(counter: Counter, card: Path) -> None:
+    counter.till.sync_now()
+    counter.wait(lambda: counter.till.status().summary.pending.count == 0)
+    shift_open(counter)
+    with counter.till.pos() as pos:
+        before = pos.policy
+        pos.set_policy(replace(before, max_pending=1_000))
+    with counter.sandbox.offline(), counter.login("manager") as client:
+        for amount, text in ((790, ""), (10, "nears the most"), (200, "has reached the most")):
+            counter.charged(card, amount)
+            for path in ("/charge", "/queue", "/sync", "/shift", "/settings"):
+                page = client.get(path).text
+                told = re.search("What is pending ([a-z ]+) that this till may take", page)
+                assert (told[1] if told else "") == text, path
+        assert 'max="1000"' in client.get("/queue").text
+        answer = counter.post(client, "/charge", "/charge", amount="1")
+        assert answer.status_code == 409
+        assert "For the customer" in answer.text and "while it is offline" in answer.text
+    with counter.till.pos() as pos:
+        pos.set_policy(before)
+    counter.till.sync_now()
+
+
+def test_looking_keeps_a_session_but_is_not_written_down(counter: Counter) -> None:
+    with counter.login("cashier") as client:
+        before = counter.staff.trail.head()
+        for _ in range(3):
+            counter.now += RULES.idle_s
+            assert client.get("/queue").status_code == 200
+        assert counter.staff.trail.head() == before
+        counter.now += RULES.idle_s + 1
+        assert client.get("/queue").headers["location"] == "/login?next=/queue"
 
 
 def events(stream: httpx.Response) -> Iterator[tuple[str, str]]:

@@ -76,13 +76,13 @@ def _status_part(visit: Visit) -> Mapping[str, Any]:
 
 def _sale_part(visit: Visit) -> Mapping[str, Any]:
     """The keypad, or the sale that is under way; its result until this browser has gone on from it."""
-    status = visit.site.till.status()
-    sale = status.sale
+    sale = visit.site.till.sale
     if sale is not None and sale.state in _LEFT and sale.id == visit.query.get("after"):
         sale = None
     with visit.site.till.pos(visit.account.name) as pos:
+        shift = pos.shift
         requests = [each for each in pos.open_requests() if each.expiry is None]
-    return {"sale": sale, "shift": status.shift, "requests": requests[:5]}
+    return {"sale": sale, "shift": shift, "requests": requests[:5]}
 
 
 _OVER = frozenset((SaleState.PAID, SaleState.REFUSED, SaleState.CANCELLED))
