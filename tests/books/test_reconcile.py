@@ -175,6 +175,40 @@ def test_a_center_that_forgot_or_contradicts_itself(shop: Shop) -> None:
     assert not done.agrees
 
 
+def test_money_that_went_back_while_it_lay_at_the_till(shop: Shop) -> None:
+    paid = shop.pay(shop.card(), 700)
+    shop.now = paid.deadline + DAY + 1
+    claim = o.Payment.decode(paid.data).claim
+    shop.center.reclaim(o.Reclaim(header=shop.net.header, claims=(claim,), voids=()))
+    assert codes(sides(shop)) == [("LOST", "reclaimed", 700)]
+
+
+def test_books_that_do_not_balance(shop: Shop) -> None:
+    shop.pay(shop.card(), 700)
+    shop.pos.store.execute("DELETE FROM changes")
+    assert codes(sides(shop))[0] == ("DIFFERS", "books-unbalanced", 700)
+
+
+def test_a_till_at_work_is_no_finding(shop: Shop) -> None:
+    """It pays out while the center is being asked."""
+    shop.pay(shop.card(), 1200)
+    shop.pos.sync(shop.center)
+
+    class Busy(BadNetwork):
+        def claim(self, claim_id: bytes) -> dict[str, object]:
+            return self.center.claim(claim_id)
+
+        def titles(self, owner: bytes) -> Sequence[o.Title]:
+            shop.pos.redeem(self.center)
+            return super().titles(owner)
+
+    center = Busy(shop.center, -1, answer=False)
+    done = reconcile(
+        [Till("till", shop.pos)], 0, shop.now + 1, now=shop.now, centers={"till": center}  # type: ignore[dict-item]
+    )  # fmt: skip
+    assert done.agrees and not done.findings
+
+
 def test_with_the_log(shop: Shop, tmp_path: Path) -> None:
     """What the center has signed a receipt for is in its log, once that has come so far."""
     shop.pay(shop.card(), 1200)

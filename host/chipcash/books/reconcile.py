@@ -195,10 +195,6 @@ class _Reconciler:
             differences = pos.x_report().differences
             payments = pos.store.all(_PAYMENTS, done.since, done.until)
             transfers = pos.store.all(_TRANSFERS, done.since, done.until)
-            titles = {
-                row["title_id"]: row["hi"] - row["pointer"]
-                for row in pos.store.all("SELECT title_id, hi, pointer FROM titles")
-            }
         for account, fen in differences.items():
             self.find(
                 Weight.DIFFERS, "books-unbalanced", b"", abs(fen),
@@ -211,7 +207,7 @@ class _Reconciler:
         for row in transfers:
             self.transfer(row)
         if self.center is not None:
-            self.titles(self.center, titles)
+            self.titles(self.center)
 
     def payment(self, row: Row) -> None:
         """One payment."""
@@ -401,10 +397,17 @@ class _Reconciler:
                 f"Have it back: chipcash pos reclaim {nonce.hex()}; then give the order again.",
             )  # fmt: skip
 
-    def titles(self, center: Record, mine: Mapping[bytes, int]) -> None:
+    def titles(self, center: Record) -> None:
         """The till's verified money against the titles that the center has live for its key."""
+        before = self.spendable()
         live = {object_id(title): title for title in center.titles(self.till.pos.public)}
-        gone = {title_id: fen for title_id, fen in mine.items() if fen and title_id not in live}
+        # The till may be at work: only what it had before and has still can be compared.
+        mine = self.spendable()
+        gone = {
+            title_id: fen
+            for title_id, fen in mine.items()
+            if fen and before.get(title_id) == fen and title_id not in live
+        }
         if gone:
             self.find(
                 Weight.DIFFERS, "money-gone", b"", sum(gone.values()),
@@ -427,6 +430,11 @@ class _Reconciler:
                 [f"title {object_id(title).hex()}, signed by the center" for title in coming],
                 "Fetch it: chipcash pos sync",
             )  # fmt: skip
+
+    def spendable(self) -> dict[bytes, int]:
+        """Fen left of each title that the till knows."""
+        rows = self.till.pos.store.all("SELECT title_id, hi, pointer FROM titles")
+        return {row["title_id"]: row["hi"] - row["pointer"] for row in rows}
 
     def evidence(self, claim_id: bytes) -> list[str]:
         """Evidence that the center has against the payer of a claim."""
