@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
+import chipcash.books.reconcile
 from chipcash.bank.accounts import Accounts
 from chipcash.bank.camt import Entry, camt053, camt054, read_camt
 from chipcash.bank.errors import BankError
@@ -25,6 +27,7 @@ from chipcash.books.reconcile import (
 from chipcash.center.errors import CenterRefused, CenterUnreachable
 from chipcash.center.publishing import LogWriter
 from chipcash.pos import PaymentState, PosError
+from chipcash.pos.events import What
 from chipcash.slips import SlipInvalid, read_slips, verify_slip
 from chipcash_wire import objects as o
 from tests.books.test_reports import copied
@@ -181,6 +184,24 @@ def test_money_that_went_back_while_it_lay_at_the_till(shop: Shop) -> None:
     claim = o.Payment.decode(paid.data).claim
     shop.center.reclaim(o.Reclaim(header=shop.net.header, claims=(claim,), voids=()))
     assert codes(sides(shop)) == [("LOST", "reclaimed", 700)]
+
+
+def test_a_promised_refund_is_still_to_be_kept(shop: Shop) -> None:
+    paid = shop.pay(shop.card(), 700)
+    shop.pos.promise_refund(paid.claim_id, 300)
+    assert codes(sides(shop)) == [("OPEN", "not-deposited", 700), ("OPEN", "refund-promised", 300)]
+    shop.pos.sync(shop.center)
+    assert not sides(shop).findings
+    assert shop.pos.x_report().line(What.REFUNDED).fen == 300
+
+
+def test_every_finding_is_in_the_manual() -> None:
+    """And nothing else is."""
+    code = Path(chipcash.books.reconcile.__file__).read_text()
+    named = set(re.findall(r'"([a-z]+-[a-z-]+|disputed|expired|reclaimed|overdue)"', code))
+    manual = (Path(__file__).parents[2] / "docs" / "books.md").read_text()
+    rows = re.findall(r"^\| (?:differs|lost|open) \| (.*?) \|", manual, re.MULTILINE)
+    assert set(re.findall(r"`([a-z-]+)`", " ".join(rows))) == named
 
 
 def test_books_that_do_not_balance(shop: Shop) -> None:

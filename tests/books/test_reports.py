@@ -22,7 +22,7 @@ from chipcash.pos.reports import Kind, Report, chain
 from chipcash.terminal import Refusal
 from chipcash_wire import objects as o
 from tests.builders import DAY, NOW
-from tests.pos.shop import BadNetwork, Shop
+from tests.pos.shop import BadNetwork, Crash, Shop, crash_at, crash_from_here
 from tests.pos.test_at_rest import old_till
 
 
@@ -237,6 +237,37 @@ def test_a_z_is_written_with_its_shifts_end_and_can_be_had_again(shop: Shop) -> 
         shop.pos.z_report(7)
     with pytest.raises(PosError, match="no report of a till that this program knows"):
         Report.from_dict({"version": 99})
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+def test_a_day_close_that_is_cut_off_anywhere(shop: Shop, after: bool) -> None:
+    """The shift is open and has no report, or it is closed and has the one that it would have had."""
+    shop.pay(shop.card(), 1200)
+    shop.pos.sync(shop.center)
+    shop.pos.open_shift()
+    wanted = shop.pos.x_report()
+    statements = 0
+    while shop.pos.shift is not None:
+        shop.crash()
+        try:
+            with crash_at(1 << 30, after=after):
+                pos = shop.pos
+                crash_from_here(statements)
+                pos.close_shift()
+        except Crash:
+            pass
+        shop.crash()
+        statements += 1
+        report = shop.pos.x_report()
+        assert report.balances() and report.closing == wanted.closing
+        if shop.pos.shift is not None:
+            assert report.lines == wanted.lines
+            with pytest.raises(PosError, match="No shift was closed"):
+                shop.pos.z_report()
+    closed = shop.pos.z_report()
+    assert (closed.number, closed.lines, closed.closing) == (1, wanted.lines, wanted.closing)
+    assert statements > 5
+    assert not [line for line in shop.pos.x_report().lines if line.count]
 
 
 def test_what_did_not_settle_comes_back_otherwise(shop: Shop) -> None:

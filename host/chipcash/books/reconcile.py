@@ -206,6 +206,14 @@ class _Reconciler:
             self.payment(row)
         for row in transfers:
             self.transfer(row)
+        for row in pos.store.all(
+            "SELECT * FROM promises WHERE state = 'PROMISED' AND time < ? ORDER BY id", done.until
+        ):
+            self.find(
+                Weight.OPEN, "refund-promised", row["claim_id"], row["amount"] - row["paid_fen"],
+                {Side.TILL: "a refund was promised before the payment was verified"},
+                [], "Synchronise: the refund goes out when the payment is verified: chipcash pos sync",
+            )  # fmt: skip
         if self.center is not None:
             self.titles(self.center)
 
@@ -394,7 +402,8 @@ class _Reconciler:
                 Weight.OPEN, "not-settled", nonce, row["amount"] - settled,
                 {Side.TILL: f"{kind}: not all of it reached the payee", Side.CENTER: "the same"},
                 [_of_deposit(nonce)],
-                f"Have it back: chipcash pos reclaim {nonce.hex()}; then give the order again.",
+                f"Have it back: chipcash pos reclaim {nonce.hex()}; then give the order again (a promised "
+                "refund goes out again by itself).",
             )  # fmt: skip
 
     def titles(self, center: Record) -> None:
