@@ -107,7 +107,8 @@ def test_excel(busy: Shop, language: str) -> None:
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_pdf(busy: Shop, language: str) -> None:
     chosen = of_second_day(busy)
-    document = pypdf.PdfReader(io.BytesIO(pdf(chosen, Words(language))))
+    made = pdf(chosen.report, Words(language), chosen.within())
+    document = pypdf.PdfReader(io.BytesIO(made))
     text = "".join(page.extract_text() for page in document.pages)
     assert "3.33" in text and "-6.00" not in text
     assert chosen.report.till in re.sub(r"\s", "", text)

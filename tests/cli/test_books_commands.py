@@ -7,6 +7,8 @@ import json
 from datetime import date, timedelta
 from pathlib import Path
 
+import pypdf
+
 from tests.cli.conftest import Cli, Server
 from tests.cli.test_story import make_money
 
@@ -29,7 +31,9 @@ def test_a_day_of_two_tills(cli: Cli, server: Server) -> None:
     assert closed["balances"] and closed["closing_fen"]["pending"] == 3680
     for name in ("till", "other"):
         cli.json("pos", "sync", CHIPCASH_POS=name)
-    assert cli.json("pos", "report", "z", "1") == closed
+    assert cli.json("pos", "report", "z", "1", "-o", "z.pdf") == closed
+    (page,) = pypdf.PdfReader(cli.folder / "z.pdf").pages
+    assert "Z report 1" in page.extract_text() and "36.80" in page.extract_text()
     assert [x["closed_by"] for x in cli.json("pos", "shift", "list")["shifts"]] == ["an"]
 
     # Paid to the bank; what it has not credited yet does not agree.

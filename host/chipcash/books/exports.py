@@ -168,8 +168,11 @@ def _write_table(sheet: Any, at: int, table: Table, bold: Any, formats: dict[str
     return at + 1
 
 
-def pdf(chosen: Period, words: Words) -> bytes:
-    """The report on paper (A4): its tables, a chart of the lines, one of the hours. Raises ExtraMissing."""
+def pdf(report: Report, words: Words, within: Iterable[tuple[str, Event]] = ()) -> bytes:
+    """A report on paper (A4): its tables and a chart of the lines. Raises ExtraMissing.
+
+    within: the events of its period, as Period has them, for a chart of the hours.
+    """
     try:
         from reportlab.lib import colors
         from reportlab.lib.enums import TA_LEFT, TA_RIGHT
@@ -193,9 +196,9 @@ def pdf(chosen: Period, words: Words) -> bytes:
         )  # fmt: skip
         return Paragraph(escape(text), style)
 
-    head, *lines = title(chosen.report, words)
+    head, *lines = title(report, words)
     parts: list[Flowable] = [said(head, 16), *(said(line) for line in lines)]
-    for table in tables(chosen.report, words):
+    for table in tables(report, words):
         parts.append(said(table.name, 11))
         cells: list[list[Any]] = [[said(x, right=kind == "fen") for x, kind in table.columns]]
         for row in table.rows:
@@ -220,9 +223,9 @@ def pdf(chosen: Period, words: Words) -> bytes:
         ]
         grid.setStyle(style)
         parts.append(grid)
-    first = tables(chosen.report, words)[0]
+    first = tables(report, words)[0]
     bars = [(str(row[0]), int(row[2])) for row in first.rows if row[2]]
-    for caption, values in (("What happened", bars), ("Taken by the hour", _hours(chosen))):
+    for caption, values in (("What happened", bars), ("Taken by the hour", _hours(within))):
         if values:
             named = said(f"{words(caption)} ({words('yuan')})", 11)
             parts.append(KeepTogether([Spacer(0, 4 * mm), named, _chart(values)]))
@@ -278,10 +281,10 @@ def _chart(values: Sequence[tuple[str, int]]) -> Flowable:
     return drawing
 
 
-def _hours(chosen: Period) -> list[tuple[str, int]]:
+def _hours(within: Iterable[tuple[str, Event]]) -> list[tuple[str, int]]:
     """What was taken in each hour of the day, from the first to the last in which something was."""
     fen: dict[int, int] = {}
-    for _, event in chosen.within():
+    for _, event in within:
         if event.what == What.TAKEN:
             hour = datetime.fromtimestamp(event.time).hour
             fen[hour] = fen.get(hour, 0) + event.amount

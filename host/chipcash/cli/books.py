@@ -47,6 +47,14 @@ _language_option = click.option(
     show_default=True,
     help="English or Chinese.",
 )
+_paper_option = click.option(
+    "-o",
+    "--output",
+    "paper",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE.pdf",
+    help="Also write it as PDF, to be printed; a file that is there is replaced.",
+)
 _tills_option = click.option(
     "--pos",
     "directories",
@@ -174,12 +182,13 @@ def open_(directory: Path, operator: str) -> Report:
 @pos_option
 @operator_option
 @_language_option
-def close(directory: Path, operator: str, language: str) -> Report:
+@_paper_option
+def close(directory: Path, operator: str, language: str, paper: Path | None) -> Report:
     """Close the open shift, and write its Z report, which is never changed again."""
     with Pos(directory, operator=operator) as pos:
         closed = pos.close_shift()
         report = pos.z_report(closed.number)
-    return _shown(report, language)
+    return _shown(report, language, paper)
 
 
 @shift.command("list")
@@ -214,28 +223,35 @@ def report() -> None:
 @report.command("x")
 @pos_option
 @_language_option
-def x(directory: Path, language: str) -> Report:
+@_paper_option
+def x(directory: Path, language: str, paper: Path | None) -> Report:
     """A look at what has happened since the last Z report. Changes nothing."""
     with Pos(directory) as pos:
-        return _shown(pos.x_report(), language)
+        return _shown(pos.x_report(), language, paper)
 
 
 @report.command("z")
 @click.argument("number", type=click.IntRange(1), required=False)
 @pos_option
 @_language_option
-def z(number: int | None, directory: Path, language: str) -> Report:
+@_paper_option
+def z(number: int | None, directory: Path, language: str, paper: Path | None) -> Report:
     """The Z report of a closed shift, by its NUMBER, as it was written; by default the last."""
     with Pos(directory) as pos:
-        return _shown(pos.z_report(number), language)
+        return _shown(pos.z_report(number), language, paper)
 
 
 @report.command("day")
 @_tills_option
 @days_option
 @_language_option
+@_paper_option
 def day_(
-    directories: tuple[Path, ...], day: date | None, last: date | None, language: str
+    directories: tuple[Path, ...],
+    day: date | None,
+    last: date | None,
+    language: str,
+    paper: Path | None,
 ) -> Report:
     """What happened on a day, by the till's clock; of several tills together."""
     from chipcash.pos.reports import chain
@@ -243,13 +259,17 @@ def day_(
     since, until = period_of(day, last)
     with _tills(directories) as tills:
         reports = [till.pos.day_report(since, until) for till in tills]
-    return _shown(reports[0] if len(reports) == 1 else chain(reports), language)
+    return _shown(reports[0] if len(reports) == 1 else chain(reports), language, paper)
 
 
-def _shown(found: BooksReport, language: str) -> Report:
+def _shown(found: BooksReport, language: str, paper: Path | None) -> Report:
     from chipcash.books.layout import Words, tables, title
 
     words = Words(language)
+    if paper is not None:
+        from chipcash.books.exports import pdf
+
+        files.replace(paper, pdf(found, words))
     lines = title(found, words)
     for each in tables(found, words):
         lines += ["", *_lines(each)]
@@ -471,7 +491,7 @@ def export(
             elif kind == "xlsx":
                 data = exports.excel(chosen, words)
             elif kind == "pdf":
-                data = exports.pdf(chosen, words)
+                data = exports.pdf(chosen.report, words, chosen.within())
             else:
                 credits = _credits(statements) or []
                 fees = [(date.fromisoformat(x.day), x.fee) for x in credits if x.day]
