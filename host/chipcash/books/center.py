@@ -17,7 +17,16 @@ from chipcash.trust import Trust, object_id
 from chipcash_wire import objects as o
 from chipcash_wire.tlv import WireError
 
-__all__ = ["InLog", "Logged", "Record", "Word", "find_in_log", "ledger_word", "receipt_word"]
+__all__ = [
+    "InLog",
+    "Logged",
+    "Record",
+    "Signed",
+    "Word",
+    "find_in_log",
+    "ledger_word",
+    "receipt_word",
+]
 
 Outcomes = tuple[tuple[bytes, int, int, int], ...]
 """Of each interval of a claim: title_id, lo, hi, outcome (o.SETTLED...)."""
@@ -83,9 +92,11 @@ class InLog:
     last: int
 
 
-def receipt_word(
-    data: bytes | None, deposit: o.Deposit, trust: Trust
-) -> tuple[o.Receipt, dict[bytes, Word]] | None:
+Signed = tuple[o.Receipt, dict[bytes, Word]]
+"""A receipt that the center has signed, and what it says of each claim."""
+
+
+def receipt_word(data: bytes | None, deposit: o.Deposit, trust: Trust) -> Signed | None:
     """A deposit's receipt and what it says of its claims; None if the center has signed none."""
     if data is None:
         return None

@@ -16,7 +16,7 @@ from enum import StrEnum
 from typing import Any
 
 from chipcash.bank.camt import Entry
-from chipcash.books.center import InLog, Record, Word, ledger_word, receipt_word
+from chipcash.books.center import InLog, Record, Signed, Word, ledger_word, receipt_word
 from chipcash.database import Row
 from chipcash.pos import PaymentState, Pos, TransferKind
 from chipcash.pos.errors import yuan
@@ -187,6 +187,7 @@ class _Reconciler:
     every: bool
     log: InLog | None
     now: int
+    receipts: dict[bytes, Signed | None] = field(default_factory=dict)
 
     def compare(self) -> None:
         """Add sums and findings."""
@@ -220,8 +221,7 @@ class _Reconciler:
     def payment(self, row: Row) -> None:
         """One payment."""
         state, claim_id = PaymentState(row["state"]), row["claim_id"]
-        deposit = None if row["deposit"] is None else o.Deposit.decode(row["deposit_data"])
-        signed = deposit and receipt_word(row["receipt"], deposit, self.till.pos.trust)
+        signed = self.receipt(row)
         word = signed[1][claim_id] if signed else None
         if row["receipt"] is not None and signed is None:
             self.find(
@@ -279,6 +279,16 @@ class _Reconciler:
                 [_of_deposit(row["deposit"])],
                 "Nothing brings it back; synchronise earlier than the deadline, which the queue shows.",
             )  # fmt: skip
+
+    def receipt(self, row: Row) -> Signed | None:
+        """The receipt for a payment's deposit; verified once for all payments in it."""
+        nonce = row["deposit"]
+        if nonce is None or row["receipt"] is None:
+            return None
+        if nonce not in self.receipts:
+            deposit = o.Deposit.decode(row["deposit_data"])
+            self.receipts[nonce] = receipt_word(row["receipt"], deposit, self.till.pos.trust)
+        return self.receipts[nonce]
 
     def waiting(self, row: Row, state: PaymentState) -> None:
         """A payment that is Pending Repeat Payment Verification."""
