@@ -21,7 +21,7 @@ from chipcash.home import Home
 __all__ = ["back_up"]
 
 _PUBLIC = ("network.ccn", "log.pub", "bank.certificate", "parameters.json")
-_BOOKS = ("issuing.db", "bank.db", "staff.db")
+_BOOKS = ("issuing.db", "bank.db", "accounts.db", "staff.db")
 _FIRST = (Path("public/checkpoint"), Path("entries/head"))
 """Of the log: what says which of the other files count, in the order in which they are read."""
 

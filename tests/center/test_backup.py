@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from chipcash.backup import back_up
+from chipcash.bank.errors import BankError
 from chipcash.bank.library import Transfer
 from chipcash.center.errors import CenterError
 from chipcash.center.publishing import LogWriter, compare
@@ -194,6 +195,20 @@ def test_a_ledger_newer_than_its_log_fills_it_up(tmp_path: Path) -> None:
                 assert log.checkpoint() != given
             assert _begun(center, home, witnesses) == given
         compare(center, home.log_reader())
+
+
+def test_the_banks_accounts_are_in_it(tmp_path: Path) -> None:
+    home = init(tmp_path / "network", "p256", b"TEST")
+    with pytest.raises(BankError, match="no merchants"):
+        home.accounts()
+    with closing(home.accounts(create=True)) as accounts:
+        accounts.add("6222-01", "Kiosk")
+    back_up(home, tmp_path / "backup")
+    shutil.copytree(home.directory, tmp_path / "restored")
+    (tmp_path / "restored" / "accounts.db").unlink()
+    shutil.copy(tmp_path / "backup" / "accounts.db", tmp_path / "restored")
+    with closing(Home(tmp_path / "restored").accounts()) as accounts:
+        assert [merchant.name for merchant in accounts.merchants()] == ["Kiosk"]
 
 
 def test_a_backup_does_not_go_over_another_one(tmp_path: Path) -> None:
