@@ -342,6 +342,9 @@ def test_a_slip_proves_or_is_refused(shop: Shop, tmp_path: Path) -> None:
         stranger.credit(good)
     with pytest.raises(BankError, match="another merchant"):
         bank.accounts.add("6222-02", "Other", (shop.pos.public,))
+    for account, name in (("", "x"), ("1" * 35, "x"), ("1\n", "x"), ("1", ""), ("1", "a\x01")):
+        with pytest.raises(BankError, match="printable"):
+            bank.accounts.add(account, name)
     with pytest.raises(BankError, match="no merchants"):
         Accounts(tmp_path / "none.db", bank.key, shop.net.trust)
     assert bank.accounts.statement("6222-01", 0, 1 << 31).closing == 0

@@ -44,7 +44,7 @@ def test_a_day_of_two_tills(cli: Cli, server: Server) -> None:
     both = {"CHIPCASH_POS": "till:other"}
     assert cli.json("bank", "statement", "6222-01", code=30)["error"] == "BankError"
     tills = ("--till", keys[0], "--till", keys[1])
-    cli.json("bank", "merchant", "6222-01", "Kiosk", "--fee", "0.5", *tills)
+    cli.json("bank", "merchant", "6222-01", "Kiosk", "--fee-bp", "50", *tills)
     cli.json("bank", "statement", "6222-01", "-o", "empty.xml")
     wrong = cli.json("pos", "reconcile", "--statement", "empty.xml", code=1, **both)
     assert not wrong["agrees"]

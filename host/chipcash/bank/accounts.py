@@ -20,6 +20,8 @@ __all__ = ["Accounts", "Credit", "Merchant", "Statement"]
 
 MAX_ID = 34
 """Characters of an account's number: ISO 20022's Max34Text."""
+MAX_NAME = 140
+"""And of its owner's name: Max140Text."""
 
 _SCHEMA = (
     """CREATE TABLE IF NOT EXISTS merchants (
@@ -119,12 +121,18 @@ class Accounts:
     ) -> Merchant:
         """Open an account, or add tills to it and change its name and fee, which is for later credits only.
 
-        Raises BankError (account) if a till is another merchant's, or the number is none that ISO 20022 has.
+        Raises BankError (account) if a till is another merchant's, or number or name are none that ISO 20022
+        has.
         """
         if not (0 < len(account) <= MAX_ID and account.isascii() and account.isprintable()):
             raise BankError(
                 "account",
                 f"An account's number has 1 to {MAX_ID} printable characters; nothing was changed.",
+            )
+        if not (0 < len(name) <= MAX_NAME and name.isprintable()):
+            raise BankError(
+                "account",
+                f"A merchant's name has 1 to {MAX_NAME} printable characters; nothing was changed.",
             )
         with self._db.transaction():
             (merchant,) = self._db.row(

@@ -164,8 +164,7 @@ def _account(parent: ET.Element, statement: Statement) -> None:
     account = _add(parent, "Acct")
     _add(_add(_add(account, "Id"), "Othr"), "Id", statement.merchant.account)
     _add(account, "Ccy", _CURRENCY)
-    if statement.merchant.name:
-        _add(_add(account, "Ownr"), "Nm", statement.merchant.name[:140])
+    _add(_add(account, "Ownr"), "Nm", statement.merchant.name)
 
 
 def _totals(parent: ET.Element, credits: Sequence[Credit]) -> None:

@@ -195,20 +195,20 @@ def sync(directory: Path, url: str) -> Report:
     "--till", "tills", type=KEY, multiple=True, help="The key of one of its tills; may come often."
 )
 @click.option(
-    "--fee",
-    type=click.FloatRange(0, 100),
-    default=0.0,
+    "--fee-bp",
+    type=click.IntRange(0, 10000),
+    default=0,
     show_default=True,
-    metavar="PERCENT",
-    help="What the bank keeps of a credit, in steps of 0.01 percent.",
+    metavar="N",
+    help="What the bank keeps of a credit, in hundredths of a percent.",
 )
 @home_option
 def merchant(
-    account: str, name: str, tills: tuple[bytes, ...], fee: float, directory: Path
+    account: str, name: str, tills: tuple[bytes, ...], fee_bp: int, directory: Path
 ) -> Report:
     """Open a merchant's ACCOUNT, by its number, or add tills to it and change its NAME and fee."""
     with closing(Home(directory).accounts(create=True)) as accounts:
-        found = accounts.add(account, name, tills, round(fee * 100))
+        found = accounts.add(account, name, tills, fee_bp)
     return Report(
         {
             "account": found.account,
