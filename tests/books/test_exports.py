@@ -15,6 +15,8 @@ from pathlib import Path
 import openpyxl
 import pypdf
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from lxml import etree
 
 from chipcash.bank.accounts import Accounts, Statement
@@ -22,6 +24,7 @@ from chipcash.bank.camt import VERSIONS, MessageInvalid, camt053, camt054, read_
 from chipcash.books.exports import Period, beancount, csv_text, excel, pdf, period, slips
 from chipcash.books.layout import LANGUAGES, Words, money
 from chipcash.pos.events import Account, What
+from chipcash.slips import SlipInvalid, read_slips
 from tests.books.test_reports import copied
 from tests.builders import DAY
 from tests.pos.shop import Shop
@@ -195,12 +198,25 @@ def entry(amount: str, currency: str = "CNY") -> str:
         entry("NaN"),
         entry("-1"),
         entry("Infinity"),
+        entry("1").replace("<Sts>", "<BookgDt><Dt>2026-13-01</Dt></BookgDt><Sts>"),
+        '<?xml version="1.0" encoding="klingon"?><Document/>',
     ],
 )
 def test_what_is_no_statement_is_refused(text: str) -> None:
     assert read_camt(entry("1").encode())
     with pytest.raises(MessageInvalid):
         read_camt(text.encode())
+
+
+@given(st.binary(max_size=200), st.integers(0, 400), st.binary(min_size=1, max_size=4))
+def test_nothing_but_a_refusal_comes_of_any_bytes(data: bytes, at: int, put: bytes) -> None:
+    good = entry("1").encode()
+    for each in (data, good[:at] + put + good[at + len(put) :]):
+        for read, refusal in ((read_camt, MessageInvalid), (read_slips, SlipInvalid)):
+            try:
+                read(each)
+            except refusal:
+                pass
 
 
 def test_a_banks_own_entries_are_read_past() -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from decimal import Decimal, InvalidOperation
 from xml.etree import ElementTree as ET
 
@@ -35,7 +35,7 @@ class MessageInvalid(ChipcashError):
 class Entry:
     """A credit as a statement tells it. nonce: of the till's deposit, None where the entry names none; fen:
     what was booked; fee: what was kept before that; account, reference: of the bank; day: of booking, as in
-    the message."""
+    the message (ISO 8601), "" where it tells none."""
 
     nonce: bytes | None
     fen: int
@@ -93,7 +93,7 @@ def read_camt(data: bytes) -> list[Entry]:
         raise _invalid("it has a document type, which no such message has")
     try:
         root = ET.fromstring(data)
-    except ET.ParseError as error:
+    except (ET.ParseError, LookupError, ValueError) as error:  # the latter two for encodings
         raise _invalid(f"it is not XML: {error}") from None
     # Banks write several versions, which differ in their namespaces only as far as this goes.
     for element in root.iter():
@@ -118,13 +118,18 @@ def _read_entry(entry: ET.Element, account: str) -> Entry:
     for reference in (entry.findtext("NtryRef"), entry.findtext(".//Refs/EndToEndId")):
         if reference and re.fullmatch("[0-9a-f]{32}", reference):
             nonce = bytes.fromhex(reference)
+    day = (entry.findtext("BookgDt/Dt") or entry.findtext("BookgDt/DtTm") or "")[:10]
+    try:
+        day = day and date.fromisoformat(day).isoformat()
+    except ValueError:
+        raise _invalid("a booking has no date") from None
     return Entry(
         nonce=nonce,
         fen=_fen(entry.find("Amt")),
         fee=_fen(entry.find("Chrgs/TtlChrgsAndTaxAmt")) if entry.find("Chrgs") is not None else 0,
         account=account,
         reference=entry.findtext("AcctSvcrRef") or "",
-        day=(entry.findtext("BookgDt/Dt") or entry.findtext("BookgDt/DtTm") or "")[:10],
+        day=day,
     )
 
 
