@@ -222,9 +222,10 @@ class Database:
     def _failed(self, error: Exception) -> DatabaseError:
         if self._driver is not sqlite3 and "not a database" in str(error):
             return DatabaseError(
-                f"{self.what} in {self.path} cannot be read with the key that belongs to it: the key is"
-                " another one's, or the file is damaged. Nothing in it was changed.",
-                hint="See that key and file are of one and the same; do not start a new one over it.",
+                f"{self.what} in {self.path} cannot be used: the key is another one's, or the file is"
+                " damaged. Nothing in it was changed.",
+                hint="See that key and file belong together; if the file is damaged, restore its newest"
+                " backup. Do not start a new one over it.",
                 path=str(self.path),
             )
         return DatabaseError(

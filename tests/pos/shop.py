@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -171,10 +172,24 @@ class Crash(BaseException):
 
 
 class _Counter:
-    """Which statement of a database connection dies, before or after it took effect."""
+    """Which statement of a database connection, or step on the disk, dies: before or after it took effect."""
 
     left = -1
     after = False
+    dead = False
+
+    @classmethod
+    def step(cls, do: Callable[[], Any]) -> Any:
+        if cls.dead:
+            raise Crash  # who is dead cleans nothing up
+        dies = cls.dead = cls.left == 0
+        cls.left -= 1
+        if dies and not cls.after:
+            raise Crash
+        done = do()
+        if dies:
+            raise Crash
+        return done
 
 
 def _dying(module: ModuleType) -> type[Any]:
@@ -182,14 +197,7 @@ def _dying(module: ModuleType) -> type[Any]:
 
     class Connection(module.Connection):  # type: ignore[name-defined,misc]
         def execute(self, *values: Any) -> Any:
-            dies = _Counter.left == 0
-            _Counter.left -= 1
-            if dies and not _Counter.after:
-                raise Crash
-            cursor = super().execute(*values)
-            if dies:
-                raise Crash
-            return cursor
+            return _Counter.step(lambda: super(Connection, self).execute(*values))
 
     return Connection
 
@@ -198,7 +206,7 @@ def _dying(module: ModuleType) -> type[Any]:
 def crash_at(statement: int, *, after: bool) -> Iterator[None]:
     """POS objects opened in here die at their n-th SQL statement, before or after it took effect."""
     real = database.driver
-    _Counter.left, _Counter.after = statement, after
+    _Counter.left, _Counter.after, _Counter.dead = statement, after, False
 
     def driver(key: bytes | None) -> Any:
         module = real(key)
@@ -223,4 +231,23 @@ def crash_from_here(statement: int) -> None:
     _Counter.left = statement
 
 
-__all__ = ["BadNetwork", "Crash", "Shop", "Torn", "crash_at", "crash_from_here"]
+@contextmanager
+def crash_on_disk_at(step: int, *, after: bool) -> Iterator[None]:
+    """As crash_at(), where also each write, sync, naming and removal of a file counts."""
+    names = ("pwrite", "fsync", "replace", "unlink", "ftruncate")
+    real = {name: getattr(os, name) for name in names}
+
+    def dying(name: str) -> Callable[..., Any]:
+        return lambda *values, **options: _Counter.step(lambda: real[name](*values, **options))
+
+    with crash_at(step, after=after):
+        try:
+            for name in names:
+                setattr(os, name, dying(name))
+            yield
+        finally:
+            for name in names:
+                setattr(os, name, real[name])
+
+
+__all__ = ["BadNetwork", "Crash", "Shop", "Torn", "crash_at", "crash_from_here", "crash_on_disk_at"]

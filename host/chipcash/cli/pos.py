@@ -34,6 +34,7 @@ from chipcash.cli.base import (
     yuan,
 )
 from chipcash.cli.codes import payee_id, picture_option, scanned, shown
+from chipcash.cli.keeping import ask_for_keys, key_option, keys_command, mirror, recover
 from chipcash.cli.till import operator_option, other_center_option, pos_option, run, staff
 from chipcash.clock import DAY
 from chipcash.pos import (
@@ -49,6 +50,7 @@ from chipcash.pos import (
     PromiseState,
     Transfer,
 )
+from chipcash.pos.keys import custody_of
 from chipcash.terminal import Policy
 from chipcash.trust import Trust
 from chipcash_wire import objects as o
@@ -74,6 +76,7 @@ def command() -> None:
     Amounts are yuan. What is charged offline is Pending Repeat Payment Verification until `sync` has had
     it verified; only verified money can be spent, refunded or redeemed.
     """
+    ask_for_keys()
 
 
 command.add_command(run)
@@ -84,19 +87,27 @@ command.add_command(hooks.command)
 command.add_command(api.api)
 for each in books.commands:
     command.add_command(each)
+command.add_command(keys_command)
+command.add_command(mirror)
+command.add_command(recover)
 
 
 @command.command("init")
 @click.argument("directory", type=click.Path(file_okay=False, path_type=Path))
 @network_option
+@key_option
 @center_option
-def init(directory: Path, network_file: Path, url: str) -> Report:
+def init(directory: Path, network_file: Path, custody: str, url: str) -> Report:
     """Make a till in a new directory. Synchronise it before its first charge."""
-    with Pos.init(directory, Trust.load(network_file), url) as pos:
+    with Pos.init(directory, Trust.load(network_file), url, custody=custody) as pos:
         key = pos.public.hex()
+    where = custody_of(directory).path
     return Report(
-        {"directory": str(directory), "key": key, "center": url},
-        [f"{directory} is a till; its key, to which money is paid, is {key}."],
+        {"directory": str(directory), "key": key, "center": url, "keys": where},
+        [
+            f"{directory} is a till; its key, to which money is paid, is {key}.",
+            f"Its keys are kept in {where}.",
+        ],
     )
 
 

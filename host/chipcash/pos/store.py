@@ -3,13 +3,33 @@
 
 from __future__ import annotations
 
+import json
 import os
+import secrets
 import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from chipcash import files
 from chipcash.database import Database, DatabaseError, driver, statements
+from chipcash.errors import ChipcashError
 from chipcash.pos import keys
+from chipcash.pos.mirror import (
+    LOG_LIMIT,
+    MirrorError,
+    MirrorState,
+    Position,
+    Target,
+    first,
+    seal,
+    snapshot,
+    taken,
+    unwritable,
+)
+from chipcash.pos.mirror_peer import mirror_at
 
 SCHEMA_VERSION = 3
 
@@ -298,7 +318,11 @@ UPDATE deposits SET settled_time = time WHERE receipt IS NOT NULL;
 """,
 }
 """What makes of an older version the next one. Written once and then never changed."""
+_UNMIRRORED = "UPDATE meta SET value = '' WHERE name = 'mirror_at'"
+"""A mirror follows statements, not a change of the tables: after that it begins anew."""
 
+_READS = ("SELECT", "PRAGMA", "BEGIN", "COMMIT")
+"""How statements begin that change no data."""
 _PLAIN = b"SQLite format 3\0"
 _MOVED = -1
 """Version of a file that was left behind: no program opens it."""
@@ -309,6 +333,10 @@ class Store(Database):
     yet. Books of older versions are brought forward."""
 
     def __init__(self, path: Path, key: bytes, *, create: bool = False) -> None:
+        self._key = key
+        self._written: list[tuple[str, Sequence[Any]]] = []
+        self._target: Target | None = None
+        self._target_of = ("", "")
         super().__init__(
             path,
             statements(_SCHEMA),
@@ -316,7 +344,9 @@ class Store(Database):
             what="The books of this POS",
             create=create,
             key=key,
-            upgrades={version: statements(script) for version, script in _UPGRADES.items()},
+            upgrades={
+                version: [*statements(script), _UNMIRRORED] for version, script in _UPGRADES.items()
+            },
         )
 
     def get(self, name: str, default: str = "") -> str:
@@ -331,6 +361,124 @@ class Store(Database):
             name,
             value,
         )
+
+    def execute(self, statement: str, *values: Any) -> sqlite3.Cursor:
+        """As Database. What writes has to be in a transaction, so that the mirror has it."""
+        if not statement.startswith(_READS):
+            if not self.in_transaction:
+                raise RuntimeError("the books of a POS are written inside a transaction only")
+            self._written.append((statement, values))
+        return super().execute(statement, *values)
+
+    def execute_many(self, statement: str, rows: Sequence[Sequence[Any]]) -> None:
+        """As Database, inside a transaction."""
+        if not self.in_transaction:
+            raise RuntimeError("the books of a POS are written inside a transaction only")
+        self._written += [(statement, row) for row in rows]
+        super().execute_many(statement, rows)
+
+    def close(self) -> None:
+        """As Database."""
+        if self._target is not None:
+            self._target.close()
+            self._target = None
+        super().close()
+
+    # The mirror ---------------------------------------------------------------------------------
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """As Database; and before it is durable here, it is in the mirror, if there is one. Raises
+        MirrorError where it cannot be: then nothing was written."""
+        appended: tuple[Target, Position, Position] | None = None
+        try:
+            with super().transaction():
+                self._written = []
+                yield
+                if self._written and (where := self.get("mirror")):
+                    appended = self._append(where)
+        except BaseException as error:
+            if appended is not None and isinstance(error, ChipcashError):
+                # It is in the mirror, and could not be committed here. If this cannot be said now, the next
+                # transaction finds it and begins anew.
+                target, before, after = appended
+                with suppress(MirrorError):
+                    target.cut(self.get("mirror_owner"), before.identity, before.offset, after.head)
+            raise
+
+    @property
+    def mirror(self) -> str:
+        """Where the mirror of these books is; empty if they have none."""
+        return self.get("mirror")
+
+    def mirror_state(self) -> MirrorState | None:
+        """What the mirror says of itself, None if there is none. Raises MirrorError where it does not answer,
+        or is another till's."""
+        where = self.mirror
+        if not where:
+            return None
+        state = self._at(where).state()
+        if state is not None and state.owner != self.get("mirror_owner"):
+            raise taken(where)
+        return state
+
+    def set_mirror(self, where: str, **facts: str) -> None:
+        """Have a mirror at a path or URL, and all books in it when this returns; or none, for "".
+
+        facts: what is written into the books with it, for who gets them back. Raises MirrorError, and
+        nothing was changed.
+        """
+        before, owner = self.mirror, self.get("mirror_owner")
+        with self.transaction():
+            self.set("mirror", where)
+            self.set("mirror_at", "")
+            for name, value in facts.items():
+                self.set(name, value)
+            if not owner:
+                self.set("mirror_owner", secrets.token_hex(16))
+        if before and before != where:
+            # So that nobody gets old books back from there. If it is gone, nobody can be told.
+            with suppress(MirrorError):
+                self._at(before).end(owner)
+
+    def _at(self, where: str) -> Target:
+        """The mirror at a path or URL, with its connections, as long as it is the same."""
+        ca = self.get("mirror_ca")
+        if self._target is None or self._target_of != (where, ca):
+            if self._target is not None:
+                self._target.close()
+            self._target, self._target_of = mirror_at(where, self._key, ca), (where, ca)
+        return self._target
+
+    def _append(self, where: str) -> tuple[Target, Position, Position]:
+        written, target, owner = self._written, self._at(where), self.get("mirror_owner")
+        text = self.get("mirror_at")
+        at = Position(**json.loads(text)) if text else None
+        done: Position | None = None
+        if at is not None and at.offset <= max(LOG_LIMIT, at.snapshot):
+            record, done = seal(self._key, at, written)
+            if not target.append(owner, at.identity, at.offset, record):
+                done = None
+        if at is None or done is None:
+            at = self._begin(target, owner)
+            record, done = seal(self._key, at, written)
+            if not target.append(owner, at.identity, at.offset, record):
+                raise unwritable(where, "somebody else writes it")
+        self.set("mirror_at", json.dumps(asdict(done)))
+        return target, at, done
+
+    def _begin(self, target: Target, owner: str) -> Position:
+        """A new generation with the books as of the last commit."""
+        state = target.state()
+        identity = secrets.token_hex(16)
+        # By a connection of its own, which does not see the transaction that is under way.
+        copy = snapshot(Path(self.path), self._key)
+        try:
+            at = first(identity, copy)
+            target.begin(owner, 0 if state is None else state.generation, identity, copy)
+        finally:
+            copy.unlink(missing_ok=True)
+        return at
 
 
 def encrypt(path: Path, custody: keys.Custody) -> None:
