@@ -289,6 +289,11 @@ class Receipt:
         return self._label("title")
 
     @property
+    def check(self) -> str:
+        """What its code is for, in its languages."""
+        return self._label("site")
+
+    @property
     def _languages(self) -> tuple[str, ...]:
         return LANGUAGES[self.shop.language]
 
@@ -367,15 +372,17 @@ def render_html(receipt: Receipt) -> str:
             out.append(f"<dl>{''.join(rows)}</dl>")
             rows = []
         tag = "h2" if line.kind == "heading" else "p"
-        out.append(f'<{tag} class="{line.kind}">{value}</{tag}>')
+        out.append(f'<{tag} class="receipt-{line.kind}">{value}</{tag}>')
     for caption, text in receipt.codes():
         if caption:
-            out.append(f'<p class="note">{html.escape(caption)}</p>')
+            out.append(f'<p class="receipt-note">{html.escape(caption)}</p>')
+        name = html.escape(caption or receipt.check)
         picture = io.BytesIO()
         qr.symbol(text).save(
             picture, kind="svg", xmldecl=False, omitsize=True, svgclass="code", lineclass=None
         )
-        out.append(picture.getvalue().decode().strip())
+        svg = picture.getvalue().decode().strip()
+        out.append(svg.replace("<svg ", f'<svg role="img" aria-label="{name}" ', 1))
         if text == receipt.code and receipt.shop.site:
             out[-1] = f'<a href="{html.escape(text)}" rel="noreferrer">{out[-1]}</a>'
     return "\n".join([*out, "</article>"])

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from chipcash import qr
 from chipcash.pos import PaymentState
+from chipcash.pos.receipts import Shop
 from chipcash.sandbox import PIN, Sandbox
 from chipcash_sim import pcscd
 from tests.browser import new_page
@@ -63,6 +65,10 @@ def stall(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stall]:
         stall.start()
         yield stall
         stall.close()
+
+
+CODE = qr.symbol("CHIPCASH:1/1:" + "7" * 330).svg_inline(omitsize=True)
+"""A code on a receipt is another one each time: this stands in its place in the picture."""
 
 
 def enter(page: Page, name: str, secret: str) -> None:
@@ -258,6 +264,28 @@ def test_a_day_at_the_till(stall: Stall, browser: Browser, album: Album) -> None
         page.get_by_role("heading", name="Payment of 150.00 yuan").wait_for()
         assert page.locator(".history li").all_inner_texts()[-1].endswith("VERIFIED")
         shown(page, album, "payment")
+        with stall.books() as pos:
+            printed = Shop(
+                "Golden Dragon", "3", "https://check.example/", "en", 80, "file:/dev/null"
+            )
+            printed.save(pos)
+        page.get_by_role("link", name="Receipt").click()
+        page.get_by_role("button", name="Print").click()
+        page.get_by_text("The receipt is printed.").wait_for()
+        page.evaluate(
+            """code => {
+                const svg = document.querySelector(".receipt svg");
+                const made = new DOMParser().parseFromString(code, "text/html").querySelector("svg");
+                svg.setAttribute("viewBox", made.getAttribute("viewBox"));
+                svg.replaceChildren(...made.children);
+            }""",
+            CODE,
+        )
+        moment, ident = "2026-11-28 14:03:00 +0000", "00000000"
+        values = zip((4, 5, 6), (moment, f"...{ident}", ident), strict=True)
+        masked = ((f".receipt dd:nth-of-type({number})", text) for number, text in values)
+        shown(page, album, "receipt", *masked)
+        page.get_by_role("link", name="Payment", exact=True).click()
         page.get_by_role("link", name="Refund").click()
         page.get_by_label("Amount in yuan").fill("49.90")
         shown(page, album, "refund")
