@@ -20,7 +20,7 @@ from chipcash.pos import Payment, PosError
 from chipcash.terminal import verify_receipt
 from chipcash.trust import Trust, object_id
 from chipcash_wire import objects as o
-from tests.books.test_reports import copied
+from tests.books.test_reports import copied, tamper
 from tests.center.test_publishing import new_log, reader
 from tests.pos.shop import Shop
 
@@ -157,7 +157,7 @@ def test_no_case_of_what_is_no_dispute(shop: Shop, cloned: tuple[Payment, Paymen
         open_case(shop.pos, cloned[0].claim_id)
     with pytest.raises(PosError, match="no such payment"):
         open_case(shop.pos, bytes(32))
-    shop.pos.store.execute("UPDATE deposits SET receipt = x'00'")
+    tamper(shop.pos.store, "UPDATE deposits SET receipt = x'00'")
     with pytest.raises(PosError, match="not signed by the center"):
         open_case(shop.pos, cloned[1].claim_id)
 

@@ -30,7 +30,7 @@ from chipcash.pos import PaymentState, PosError
 from chipcash.pos.events import What
 from chipcash.slips import SlipInvalid, read_slips, verify_slip
 from chipcash_wire import objects as o
-from tests.books.test_reports import copied
+from tests.books.test_reports import copied, tamper
 from tests.builders import DAY, NOW, Network
 from tests.center.test_publishing import new_log, reader
 from tests.pos.shop import BadNetwork, Shop
@@ -131,15 +131,17 @@ def test_repeat_payment_leads_to_a_case_and_lateness_to_none(shop: Shop) -> None
 def test_books_that_say_otherwise_than_the_signed_receipt(shop: Shop) -> None:
     paid = shop.pay(shop.card(), 1200)
     shop.pos.sync(shop.center)
-    shop.pos.store.execute("UPDATE payments SET settled_fen = 1100")
+    tamper(shop.pos.store, "UPDATE payments SET settled_fen = 1100")
     finding = next(x for x in sides(shop).findings if x.code == "books-differ")
     assert (finding.weight, finding.fen, finding.ident) == (
         Weight.DIFFERS, 100, paid.claim_id.hex()
     )  # fmt: skip
     assert "signed receipt" in finding.said[Side.CENTER]
     row = shop.pos.store.row("SELECT receipt FROM deposits")
-    shop.pos.store.execute(
-        "UPDATE deposits SET receipt = ?", row["receipt"][:-1] + bytes([row["receipt"][-1] ^ 1])
+    tamper(
+        shop.pos.store,
+        "UPDATE deposits SET receipt = ?",
+        row["receipt"][:-1] + bytes([row["receipt"][-1] ^ 1]),
     )
     assert "receipt-forged" in [x.code for x in sides(shop).findings]
 
@@ -206,7 +208,7 @@ def test_every_finding_is_in_the_manual() -> None:
 
 def test_books_that_do_not_balance(shop: Shop) -> None:
     shop.pay(shop.card(), 700)
-    shop.pos.store.execute("DELETE FROM changes")
+    tamper(shop.pos.store, "DELETE FROM changes")
     assert codes(sides(shop))[0] == ("DIFFERS", "books-unbalanced", 700)
 
 
