@@ -9,6 +9,7 @@ def test_it(browser: Browser) -> None:
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,7 +21,7 @@ import pytest
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-__all__ = ["browser", "new_page"]
+__all__ = ["browser", "chromium", "new_page"]
 
 _TIMEOUT_MS = 10_000
 _ARGUMENTS = (
@@ -41,13 +42,24 @@ def browser() -> Iterator[Browser]:
     It lives as long as the module: Playwright's synchronous face keeps an event loop running in this
     thread, under which no other test could use asyncio.run().
     """
+    with chromium() as found:
+        yield found
+
+
+@contextmanager
+def chromium(*arguments: str, **environment: str) -> Iterator[Browser]:
+    """A browser, with further arguments and variables."""
     from playwright.sync_api import sync_playwright
 
     program = shutil.which("chromium")
     if program is None:
         pytest.skip("chromium is not installed; run: make setup")
     with sync_playwright() as playwright:
-        found = playwright.chromium.launch(executable_path=program, args=list(_ARGUMENTS))
+        found = playwright.chromium.launch(
+            executable_path=program,
+            args=[*_ARGUMENTS, *arguments],
+            env={**os.environ, **environment},
+        )
         yield found
         found.close()
 

@@ -92,7 +92,7 @@ def test_the_staff_of_a_center(cli: Cli) -> None:
     with (
         a_center(cli) as coin,
         served(cli, *words) as pages,
-        httpx.Client(base_url=pages["url"], verify=tls) as client,
+        httpx.Client(base_url=pages["url"], verify=tls, timeout=30) as client,
     ):
         assert pages["url"].startswith("https://")
         assert "__Host-login" in client.get("/login").headers["set-cookie"]
@@ -111,7 +111,7 @@ def test_the_staff_of_a_center(cli: Cli) -> None:
     (cli.folder / "network/center.key").rename(cli.folder / "center.key")
     with (
         served(cli, "center", "staff", "serve") as pages,
-        httpx.Client(base_url=pages["url"]) as client,
+        httpx.Client(base_url=pages["url"], timeout=30) as client,
     ):
         assert form(client, "/login", "/login", name="zhang", password=OWN).status_code == 303
         assert "The center does not answer" in client.get("/health").text

@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +14,7 @@ from chipcash.pos import PaymentState
 from chipcash.pos.receipts import Shop
 from chipcash.sandbox import PIN, Sandbox
 from chipcash_sim import pcscd
-from tests.browser import new_page
+from tests.browser import chromium, new_page
 from tests.till.inside.album import Album
 from tests.till.inside.stall import FIRST, OWN, ROLES, Stall
 
@@ -30,24 +28,12 @@ RUNTIME = "micropython"
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     """Chromium with one font."""
-    from playwright.sync_api import sync_playwright
-
-    from tests.browser import _ARGUMENTS
-
-    program = shutil.which("chromium")
-    if program is None:
-        pytest.skip("chromium is not installed; run: make setup")
-    fonts = {
-        "FONTCONFIG_FILE": str(Path(__file__).with_name("fonts.conf")),
-        "XDG_CACHE_HOME": str(tmp_path_factory.mktemp("cache")),
-    }
-    with sync_playwright() as playwright:
-        found = playwright.chromium.launch(
-            executable_path=program, args=[*_ARGUMENTS, "--font-render-hinting=none"],
-            env={**os.environ, **fonts},
-        )  # fmt: skip
+    with chromium(
+        "--font-render-hinting=none",
+        FONTCONFIG_FILE=str(Path(__file__).with_name("fonts.conf")),
+        XDG_CACHE_HOME=str(tmp_path_factory.mktemp("cache")),
+    ) as found:
         yield found
-        found.close()
 
 
 @pytest.fixture(scope="module")
@@ -321,7 +307,9 @@ def test_a_day_at_the_till(stall: Stall, browser: Browser, album: Album) -> None
 def test_in_chinese_on_a_phone_without_a_script(stall: Stall, browser: Browser) -> None:
     """Every form works; while a card is waited for the page asks again by itself."""
     card = stall.sandbox.directory / "second.img"
-    stall.sandbox.new_card(card, 10_000)
+    stall.sandbox.new_card(card, 50_000)
+    poor = stall.sandbox.directory / "third.img"
+    stall.sandbox.new_card(poor, 500)
     with new_page(
         browser, locale="zh-CN", java_script_enabled=False, viewport={"width": 390, "height": 780}
     ) as page:
@@ -338,12 +326,23 @@ def test_in_chinese_on_a_phone_without_a_script(stall: Stall, browser: Browser) 
         stall.reader.remove()
         page.get_by_role("link", name="下一笔").click()
         assert page.get_by_label("金额（元）").count() == 1
+        # A PIN, which takes its time.
+        page.get_by_label("金额（元）").fill("150")
+        page.get_by_role("button", name="收款").click()
+        stall.reader.insert(card, RUNTIME)
+        page.get_by_label("卡的 PIN 码").fill(PIN)
+        page.wait_for_timeout(2_500)
+        assert page.get_by_label("卡的 PIN 码").input_value() == PIN
+        page.get_by_role("button", name="继续").click()
+        page.get_by_role("heading", name="已付款").wait_for()
+        stall.reader.remove()
+        page.get_by_role("link", name="下一笔").click()
         # More than the card's holder has.
-        page.get_by_label("金额（元）").fill("99")
+        page.get_by_label("金额（元）").fill("9.90")
         page.get_by_role("button", name="收款").click()
         page.get_by_role("heading", name="请刷卡").wait_for()
-        stall.reader.insert(card, RUNTIME)
-        page.get_by_text("余额不足").wait_for()
+        stall.reader.insert(poor, RUNTIME)
+        page.locator(".do", has_text="卡上余额低于该金额").wait_for()
         stall.reader.remove()
         box = page.locator("main").bounding_box()
         assert box is not None and box["width"] <= 390

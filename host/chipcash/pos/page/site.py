@@ -85,6 +85,8 @@ def _sale_part(visit: Visit) -> Mapping[str, Any]:
     return {"sale": sale, "shift": shift, "requests": requests[:5]}
 
 
+_FOR_A_CARD = (SaleState.WAITING, SaleState.PAYING, SaleState.UNKNOWN)
+"""A browser without a script asks for these anew; not while somebody types a PIN."""
 _OVER = frozenset((SaleState.PAID, SaleState.REFUSED, SaleState.CANCELLED))
 _LEFT = _OVER | {SaleState.UNKNOWN}
 """What a browser can go on from: with an UNKNOWN one, its request stays open."""
@@ -461,7 +463,7 @@ class Site(people.Site):
         return self.html(
             visit, page, status,
             parts=self._parts(visit, page), live=page, query=query, problem=problem,
-            waiting=sale is not None and sale.state not in _LEFT,
+            waiting=sale is not None and sale.state in _FOR_A_CARD,
         )  # fmt: skip
 
     def _parts(self, visit: Visit, page: str) -> dict[str, tuple[str, Markup]]:
