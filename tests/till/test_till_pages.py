@@ -13,6 +13,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+import trustme
 from starlette.routing import Mount, Route
 
 import chipcash.pos
@@ -28,6 +29,7 @@ from chipcash.pos.page.views import WARNINGS, fen, told
 from chipcash.pos.till import SaleState
 from chipcash.terminal.refusals import REASONS
 from chipcash.terminal.words import explain
+from chipcash.tls import client_context, server_context
 from tests.languages import check_placeholders, said_by
 from tests.till.counter import SECRETS, Counter, center, counter_in
 
@@ -466,6 +468,28 @@ def test_without_tls_it_listens_on_this_machine_only(counter: Counter) -> None:
     for host in ("0.0.0.0", "::", "192.0.2.1", "till.example"):
         with pytest.raises(StaffError, match="in the clear"):
             Service(counter.till, counter.staff, center, host)
+
+
+def test_for_tablets_over_tls(counter: Counter, tmp_path: Path) -> None:
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(tmp_path / "ca")
+    authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(tmp_path / "pem")
+    tls = server_context(tmp_path / "pem", None, None)
+    with (
+        Service(counter.till, counter.staff, center, "0.0.0.0", tls=tls) as service,
+        httpx.Client(
+            base_url=service.url.replace("0.0.0.0", "127.0.0.1"),
+            verify=client_context(tmp_path / "ca"),
+            timeout=20,
+        ) as client,
+    ):
+        counter.enter(client, "cashier")
+        session = next(x for x in client.cookies.jar if x.name == "__Host-till-session")
+        assert session.secure
+        with client.stream("GET", "/live?on=sync") as stream:
+            assert {name for _, (name, _) in zip(range(2), events(stream), strict=False)} == {
+                "part"
+            }
 
 
 def test_amounts_as_people_write_them() -> None:
