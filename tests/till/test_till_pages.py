@@ -6,6 +6,7 @@ from __future__ import annotations
 import ast
 import json
 import re
+import socket
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -174,6 +175,14 @@ def test_forms_of_others_are_refused(counter: Counter) -> None:
             )
             assert answer.status_code == 403 and last(counter)[1:] == ("charge", "", "refused")
     assert counter.till.sale is None
+
+
+def test_a_form_that_does_not_come(counter: Counter, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("chipcash.web.BODY_S", 0.2)
+    address = (httpx.URL(counter.url).host, httpx.URL(counter.url).port or 0)
+    with socket.create_connection(address, timeout=10) as line:
+        line.sendall(b"POST /login HTTP/1.1\r\nHost: till\r\nContent-Length: 9\r\n\r\nna")
+        assert line.recv(100).startswith(b"HTTP/1.1 408")
 
 
 def test_answers_stay_here(counter: Counter) -> None:

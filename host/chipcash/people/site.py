@@ -42,7 +42,7 @@ from chipcash.people.accounts import (
 )
 from chipcash.people.errors import StaffError
 from chipcash.people.words import LANGUAGES, Words, chinese, preferred
-from chipcash.web import TooLarge, body
+from chipcash.web import TooLarge, TooSlow, body
 
 __all__ = ["Answer", "Page", "Site", "Stop", "Visit", "account_pages"]
 
@@ -248,6 +248,7 @@ class Site:
             exception_handlers={
                 HTTPException: self._on_http,
                 TooLarge: self._on_too_large,
+                TooSlow: self._on_too_slow,
                 Exception: self._on_fault,
             },
         )
@@ -414,6 +415,12 @@ class Site:
 
     def _on_too_large(self, request: Request, error: Exception) -> Response:
         return self.failure(self.visit(request), 413, "This is too much at once.")
+
+    def _on_too_slow(self, request: Request, error: Exception) -> Response:
+        message = "The form did not come in time. Send it again."
+        response = self.failure(self.visit(request), 408, message)
+        response.headers["Connection"] = "close"
+        return response
 
     def _on_fault(self, request: Request, error: Exception) -> Response:
         message = "This page has a fault. What it was asked for may not have been done."
