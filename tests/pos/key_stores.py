@@ -5,11 +5,14 @@ from __future__ import annotations
 
 import os
 import subprocess
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import keyring.backend
 import keyring.core
+from keyring.backends import SecretService
 
 from chipcash.pos.keys import PIN_VARIABLE
 
@@ -71,9 +74,8 @@ def key_store(folder: Path) -> Iterator[dict[str, str]]:
             assert daemon.stdin is not None and daemon.stdout is not None
             daemon.stdin.write(b"the user's password")
             daemon.stdin.close()
-            daemon.stdout.readline()  # it is on the bus once it says where it is
             os.environ.update(environment)
-            keyring.core.init_backend()
+            _wait_for_store()
             yield environment
         finally:
             for name, value in before.items():
@@ -90,3 +92,18 @@ def key_store(folder: Path) -> Iterator[dict[str, str]]:
         bus.wait()
         assert bus.stdout is not None
         bus.stdout.close()
+
+
+def _wait_for_store() -> None:
+    """Until it is on the bus; then have the library look for it anew, which it does once."""
+    give_up = time.monotonic() + 30
+    while True:
+        try:
+            assert SecretService.Keyring.priority
+            break
+        except RuntimeError:
+            assert time.monotonic() < give_up
+            time.sleep(0.02)
+    with suppress(KeyError):
+        keyring.backend.get_all_keyring.reset()
+    keyring.core.init_backend()

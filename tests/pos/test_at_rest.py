@@ -133,9 +133,11 @@ def _shape(pos: Pos) -> dict[str, object]:
     return found
 
 
+@pytest.mark.parametrize("each", [7, pytest.param(1, marks=pytest.mark.long)])
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-def test_bringing_forward_can_be_cut_off_anywhere(tmp_path: Path, after: bool) -> None:
-    for n in range(10**6):
+def test_bringing_forward_can_be_cut_off_anywhere(tmp_path: Path, after: bool, each: int) -> None:
+    """At each statement by `make test-long`, else at some."""
+    for n in range(after * each // 2, 10**6, each):
         folder = old_till(tmp_path / str(n))
         try:
             with crash_at(n, after=after):

@@ -248,14 +248,18 @@ class _Keyring(Custody):
         self._name = path.partition(":")[2]
         try:
             import keyring
-            from keyring.backends import fail, null
+            from keyring.backends import chainer
         except ImportError:
             raise CryptoError(
                 "The operating system's key store needs the library keyring.",
                 hint="Install it: pip install 'chipcash[keyring]'",
             ) from None
-        self._store: Any = keyring.get_keyring()
-        if isinstance(self._store, fail.Keyring | null.Keyring):
+        found: Any = keyring.get_keyring()
+        # Of several the first: the library would go on to the next where that one is locked. And none that
+        # others have added, such as files in the clear.
+        stores = found.backends if isinstance(found, chainer.ChainerBackend) else [found]
+        self._store: Any = next((store for store in stores if _of_the_system(store)), None)
+        if self._store is None:
             raise CryptoError(
                 "There is no key store of the operating system for this user, or it is not running.",
                 hint="On Linux the Secret Service has to run in the user's session (gnome-keyring, KWallet, "
@@ -314,6 +318,16 @@ class _Keyring(Custody):
 
     def keep_books_key(self, key: bytes) -> None:
         self._set("books", key.hex())
+
+
+def _of_the_system(store: object) -> bool:
+    from keyring.backends import fail, null
+
+    kind = type(store)
+    return kind.__module__.startswith("keyring.backends.") and kind not in (
+        fail.Keyring,
+        null.Keyring,
+    )
 
 
 # PKCS#11 --------------------------------------------------------------------------------------------
