@@ -252,7 +252,7 @@ def test_a_mirror_that_goes_between_request_and_payment(tmp_path: Path) -> None:
                 (tmp_path / "mirror").touch()
             return self.inner.transceive(apdu)
 
-    with open_path(path) as connection, pytest.raises(MirrorError, match="Nothing was stored"):
+    with open_path(path) as connection, pytest.raises(AnswerLost, match="cannot be written"):
         shop.pos.charge(Unplugged(connection), 500)
     assert shop.spent(path) == 500
     last = shop.pos.last()

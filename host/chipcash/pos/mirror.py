@@ -41,8 +41,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from chipcash import files
-from chipcash.database import connect, driver
-from chipcash.errors import ChipcashError
+from chipcash.database import DatabaseError, connect, driver
 
 __all__ = [
     "Folder",
@@ -63,7 +62,7 @@ _NONCE = 12
 _OPS = "Turn it off only if it will not come back: chipcash pos mirror off."
 
 
-class MirrorError(ChipcashError):
+class MirrorError(DatabaseError):
     """The mirror of a till cannot be written or read. The till's books are unchanged."""
 
     exit_code = 45
