@@ -18,10 +18,13 @@ from chipcash.database import DatabaseError
 from chipcash.pos import AnswerLost, PaymentState, Pos, PosError
 from chipcash.pos.mirror import Folder, MirrorError, MirrorTaken
 from chipcash.pos.recovery import KeptKeys, recover
+from chipcash.pos.till import SaleState, Till
+from chipcash.sandbox import Sandbox
 from chipcash.transports import open_path
 from chipcash_wire import commands as c
 from tests.pos.mirroring import books, kept, log_of, lose_disk, mirrored, set_mirror
 from tests.pos.shop import Crash, Shop, Torn, crash_on_disk_at
+from tests.pos.test_till import ended
 
 
 def test_a_lost_disk_loses_nothing(tmp_path: Path) -> None:
@@ -496,3 +499,30 @@ def test_a_recovery_that_was_cut_off_is_repeated(tmp_path: Path, after: bool) ->
         if done:
             assert n > 50
             return
+
+
+def test_a_till_that_runs_says_why_it_takes_nothing(tmp_path: Path) -> None:
+    """And goes on by itself when its mirror is back."""
+    image, where = tmp_path / "a.img", tmp_path / "mirror"
+    with Sandbox(tmp_path / "net") as net:
+        with net.till("till") as pos:
+            folder = pos.directory
+            network = (folder / "network.ccn").read_bytes().hex()
+            pos.store.set_mirror(str(where), mirror_network=network)
+        net.new_card(image, 10_000)
+        with Till(folder, [f"sim:{image}"]) as till:
+            where.rename(tmp_path / "unplugged")
+            where.touch()
+            sale = till.begin(500)
+            refused = ended(till, sale, SaleState.REFUSED)
+            assert "no payment is taken without it" in refused.message
+            assert "pos mirror off" in refused.hint
+            where.unlink()
+            (tmp_path / "unplugged").rename(where)
+            assert ended(till, till.begin(500), SaleState.PAID).payment is not None
+            with till.pos() as pos:
+                before, away = books(pos), kept(pos)
+        recover(str(where), tmp_path / "new", kept=away)
+        with Pos(tmp_path / "new") as pos:
+            assert books(pos) == before
+            assert [payment.amount for payment in pos.payments()] == [500]
