@@ -402,7 +402,7 @@ class Store(Database):
                 # It is in the mirror, and could not be committed here. If this cannot be said now, the next
                 # transaction finds it and begins anew.
                 target, before, after = appended
-                with suppress(MirrorError):
+                with suppress(DatabaseError):
                     target.cut(self.get("mirror_owner"), before.identity, before.offset, after.head)
             raise
 
