@@ -18,7 +18,6 @@ from prometheus_client.parser import text_string_to_metric_families
 from chipcash.logs import JsonLines
 from chipcash.pos.metrics import metrics, metrics_served
 from chipcash.pos.till import Till
-from tests.books.test_reports import tamper
 from tests.till.counter import Counter, center, counter_in
 
 ID = "[0-9a-f]{16}"

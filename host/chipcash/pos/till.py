@@ -401,6 +401,7 @@ class Till:
             self._changed.wait_for(
                 lambda: self._event > after or self._closing.is_set(), timeout=timeout
             )
+            self._expire()  # where no reader's thread does
             return self._event
 
     @property
