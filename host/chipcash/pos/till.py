@@ -61,6 +61,8 @@ _SETTLE_S = 0.5
 """Seconds from a payment to the synchronisation that it sets off: others may come with it."""
 _FIRST_RETRY_S, _LONGEST_RETRY_S = 2.0, 300.0
 """Seconds until the center is asked again after a failure, which double with each further one."""
+_PROGRESS_S = 0.5
+"""Seconds between two events of a synchronisation that goes on."""
 _ROUTINE_S = 300.0
 """Seconds between two synchronisations when there is nothing to bring: for the blacklist and the time."""
 _CLOCK_S = 60
@@ -231,6 +233,7 @@ class Till:
         self._sync = SyncStatus()
         self._asked = threading.Event()
         self._retry_s = _FIRST_RETRY_S
+        self._shown = float("-inf")
         self._closing = threading.Event()
         self._idle: list[Pos] = []
         self._threads: list[threading.Thread] = []
@@ -630,7 +633,7 @@ class Till:
         self._tell_sync(running=True)
         try:
             with self.pos() as pos, center(pos) as client:
-                report = pos.sync(client, told=lambda _: self._bump(), stop=self._closing.is_set)
+                report = pos.sync(client, told=self._progress, stop=self._closing.is_set)
                 self.clock.correct(report.time)
         except ChipcashError as error:
             _log.warning("not synchronised: %s", error)
@@ -649,6 +652,13 @@ class Till:
         self._retry_s = _FIRST_RETRY_S
         self._tell_sync(running=False, succeeded=self.clock(), message="", hint="")
         return _ROUTINE_S
+
+    def _progress(self, _: m.Change | m.Transfer) -> None:
+        """Show how far a synchronisation is, now and then: screens are not to be drawn for each payment."""
+        now = time.monotonic()
+        if now - self._shown > _PROGRESS_S:
+            self._shown = now
+            self._bump()
 
     def _tell_sync(self, **values: object) -> None:
         with self._changed:
