@@ -80,9 +80,9 @@ class Applet:
     device: the flash behind the journal; random(n): n bytes from the hardware or system generator; panel:
     screen and buttons, on a card that has them; keys: where its private key is, by default in that flash;
     indicator: LED and buzzer; firmware: what runs.
-    purse and pin are there once the card is personalised. broken: memory and journal may disagree; nothing
-    but a new power on helps. Raises OSError if the device cannot be read, or the card's key not be used;
-    NewerFirmware, with nothing changed, if newer firmware than this has run the card."""
+    purse and pin are there once the card is personalised, in a SAM pin alone. broken: memory and journal may
+    disagree; nothing but a new power on helps. Raises OSError if the device cannot be read, or the card's key
+    not be used; NewerFirmware, with nothing changed, if newer firmware than this has run the card."""
 
     def __init__(  # type: ignore[no-untyped-def]
         self,
@@ -143,10 +143,13 @@ class Applet:
 
     def _load(self) -> None:
         key = suite(self._state.suite)
-        kept = self._journal.get(KEY_PRIVATE) or b""
-        self._signer = self._keys.signer(key, kept, self._state.boots, self.random)
-        if self._state.lifecycle == o.LIFE_PERSONALISED:
-            self.purse = Purse(self._journal, self._state, self._signer)
+        life = self._state.lifecycle
+        kept = self._journal.get(KEY_PRIVATE)
+        if kept is not None or life != o.LIFE_SAM:  # which is made before its key
+            self._signer = self._keys.signer(key, kept or b"", self._state.boots, self.random)
+        if life == o.LIFE_PERSONALISED:
+            self.purse = Purse(self._journal, self._state, self._signer)  # type: ignore[arg-type]
+        if life > o.LIFE_KEYED:
             self.pin = Pin(self._journal, key)
 
     def session(self, over_air: bool = False, far: bool = False) -> Session:
@@ -155,7 +158,7 @@ class Applet:
 
     def idle(self) -> bool:
         """Do one piece of work that a tap should not wait for; False when there is none left."""
-        if self.broken or self._signer is None or self.purse is None:
+        if self.broken or self._signer is None or self.pin is None:
             return False
         if self._signer.coupons < COUPONS:
             self._signer.prepare()
@@ -173,7 +176,9 @@ class Applet:
 
     def application_info(self) -> bytes:
         """The answer to SELECT."""
-        header = self.purse.header if self.purse is not None else None
+        purse = self.purse
+        kept = self._journal.get(KEY_ANCHORS)
+        header = purse.header if purse is not None else kept and kept[:6]
         return o.ApplicationInfo(header=header, lifecycle=self._state.lifecycle).encode()
 
     def info(self, verified: bool) -> bytes:

@@ -50,7 +50,7 @@ class KeyStore:
             return _IN_ELEMENT
         private = generate_private(suite, random)
         public = ec.compress(suite.point(private))
-        return public + self._sealed(suite, public, private)
+        return public + self.sealed(suite, public, private)
 
     def signer(
         self, suite: "Suite", kept: bytes, boots: int, random: "Callable[[int], bytes]"
@@ -65,14 +65,15 @@ class KeyStore:
             return ElementSigner(suite, self._element, boots, random)
         public = kept[:_PUBLIC]
         try:
-            signer = Signer(suite, self._sealed(suite, public, kept[_PUBLIC:]), boots, random)
+            signer = Signer(suite, self.sealed(suite, public, kept[_PUBLIC:]), boots, random)
         except ValueError:
             signer = None
         if signer is None or signer.public != public:
             raise OSError("the card's key is another chip's")
         return signer
 
-    def _sealed(self, suite: "Suite", public: bytes, key: bytes) -> bytes:
-        """Seals, and opens what is sealed: a pad for one use, since no two keys have the same public one."""
-        pad = suite.hash(b"chipcash key at rest" + public + self._secret)
+    def sealed(self, suite: "Suite", name: bytes, key: bytes) -> bytes:
+        """Seals 32 bytes, and opens what is sealed: a pad for one use, since no two keys have the same name,
+        which is the public one."""
+        pad = suite.hash(b"chipcash key at rest" + name + self._secret)
         return bytes([a ^ b for a, b in zip(key, pad)])

@@ -14,14 +14,15 @@ if TYPE_CHECKING:
     from chipcash_card.journal import Journal
     from chipcash_card.suites import Signer
 
-FORMAT = 1
-"""Number of the format of what is stored, that is of all these keys and what is under them: Applet._admit."""
+FORMAT = 2
+"""Number of the format of what is stored, that is of all these keys and what is under them: Applet._admit.
+2: it may be a SAM's."""
 # Keys of the journal. The last five begin with these, so that the journal's index, which is in memory,
 # answers what would otherwise have to be read and parsed in the tap.
 KEY_VERSION = b"V"  # FORMAT, and the highest rollback counter of the firmware that ran, 4 bytes
 KEY_STATE = b"S"
 KEY_PRIVATE = b"K"
-KEY_ANCHORS = b"A"
+KEY_ANCHORS = b"A"  # the keys of two centers; in a SAM what chipcash_card.sam says
 KEY_CERTIFICATE = b"C"
 KEY_RISK = b"R"
 KEY_TITLE = b"T"  # title_id[:16]: the title

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from chipcash_wire.channel import Channel
 
 _TAG_PIN = 0x9F25
-_TAG_PUK = 0x9F26
+TAG_PUK = 0x9F26
+"""Before a PUK, in the data of commands."""
 
 _SECRET = (
     c.INS_VERIFY,
@@ -27,6 +28,7 @@ _SECRET = (
     c.INS_RESET_RETRY_COUNTER,
     c.INS_GENERATE_KEY_PAIR,
     c.INS_STORE_DATA,
+    c.INS_SAM,
 )
 _ANY_LIFE = (c.INS_SELECT, c.INS_GET_RESPONSE, c.INS_GET_DATA, c.INS_UPDATE_FIRMWARE)
 _NEVER_SEALED = (
@@ -146,9 +148,13 @@ class Session:
         applet = self._applet
         life = applet.lifecycle
         if ins == c.INS_GENERATE_KEY_PAIR:
-            fits = life != o.LIFE_PERSONALISED
+            fits = life <= o.LIFE_KEYED
         elif ins == c.INS_STORE_DATA:
             fits = life == o.LIFE_KEYED
+        elif ins == c.INS_SAM:
+            fits = life in (o.LIFE_BLANK, o.LIFE_SAM)
+        elif life == o.LIFE_SAM:
+            fits = ins in _SECRET or ins in _ANY_LIFE
         else:
             fits = life == o.LIFE_PERSONALISED or ins in _ANY_LIFE
         if not fits or (self.over_air and scope.channel is None and ins in _SECRET):
@@ -164,9 +170,12 @@ class Session:
             _expect(p1p2, 0x8000)
             applet.personalise(data)
             return b""
-        purse = applet.purse
+        if ins == c.INS_SAM:
+            from chipcash_card.sam import Sam  # most cards are none, and memory is short
+
+            return Sam(applet).command(p1p2, data, scope.verified)
         pin = applet.pin
-        if purse is None or pin is None:
+        if pin is None:
             raise Refused(c.SW_CONDITIONS)
         if ins == c.INS_PAY:
             _expect(p1p2, 0)
@@ -200,12 +209,12 @@ class Session:
                 raise Refused(c.SW_PIN_WRONG | pin.tries if pin.tries else c.SW_BLOCKED)
             return b""
         if ins == c.INS_CHANGE_REFERENCE_DATA:
-            old, new = _two(data, _TAG_PIN)
+            old, new = two_codes(data, _TAG_PIN)
             scope.verified = False
             pin.change(old, new)
             scope.verified = True
         else:
-            puk, new = _two(data, _TAG_PUK)
+            puk, new = two_codes(data, TAG_PUK)
             scope.verified = False
             pin.unblock(puk, new)
         return b""
@@ -315,8 +324,9 @@ def _digits(data: bytes, least: int, most: int) -> bytes:
     return data
 
 
-def _two(data: bytes, first: int) -> "tuple[bytes, bytes]":
-    """The two TLVs of a PIN change or unblock: an old PIN or PUK, and the new PIN."""
+def two_codes(data: bytes, first: int) -> "tuple[bytes, bytes]":
+    """The two TLVs of a PIN change or unblock: an old PIN or PUK, as the tag first says, and the new PIN.
+    Raises Refused."""
     tag, start, end = tlv.header(data, 0)
     tag2, start2, end2 = tlv.header(data, end)
     if tag != first or tag2 != _TAG_PIN or end2 != len(data):

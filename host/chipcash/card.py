@@ -8,6 +8,7 @@ chipcash.terminal, under keys that this module does not know.
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from chipcash.transports.base import Connection
 from chipcash.transports.times import times
 from chipcash_wire import commands as c
 from chipcash_wire import objects as o
-from chipcash_wire import tlv
+from chipcash_wire import sam, tlv
 from chipcash_wire.channel import Channel, ChannelBroken
 from chipcash_wire.status import NAMES, status
 from chipcash_wire.tlv import WireError
@@ -34,6 +35,7 @@ __all__ = [
     "answers",
 ]
 
+_TAG_HEADER = 0x80
 _TAG_PIN = 0x9F25
 _TAG_PUK = 0x9F26
 _MAX_REPLY = 65536
@@ -285,6 +287,30 @@ class Card:
         """STORE DATA: make a keyed card a card of a network. Contact only, once."""
         self._send(c.INS_STORE_DATA, 0x80, 0, personalisation.encode())
 
+    def make_sam(self, header: bytes, pin: str, puk: str) -> None:
+        """SAM, make: a blank card becomes a till's card (SAM) of a network (header, 6 bytes)."""
+        data = tlv.encode(_TAG_HEADER, header) + tlv.encode(_TAG_PUK, _digits(puk))
+        self._sam(sam.MAKE, data + tlv.encode(_TAG_PIN, _digits(pin)))
+
+    def sam_make_key(self) -> None:
+        """SAM, key: have a SAM make its key, once. Needs a PIN session, as all that follows."""
+        self._sam(sam.KEY)
+
+    def sam_sign(self, message: bytes) -> bytes:
+        """SAM, sign: a signature, 64 bytes, over the message of a claim, a void or a refund promise."""
+        signature = self._sam(sam.SIGN, message, reply=True)
+        if len(signature) != 64:
+            raise self._nonsense("signature", WireError("wrong length"))
+        return signature
+
+    def sam_books_key(self) -> bytes:
+        """SAM, books: the key of the till's books, 32 bytes."""
+        pad = secrets.token_bytes(32)
+        padded = self._sam(sam.BOOKS, pad, reply=True)
+        if len(padded) != len(pad):
+            raise self._nonsense("key", WireError("wrong length"))
+        return bytes(a ^ b for a, b in zip(padded, pad, strict=True))
+
     def begin_update(self, head: o.Firmware) -> None:
         """UPDATE FIRMWARE, begin: in a PIN session, if the card has a PIN (see chipcash.firmware)."""
         self._update(c.UPDATE_BEGIN, head.encode())
@@ -304,6 +330,9 @@ class Card:
 
     def _update(self, step: int, data: bytes) -> None:
         self._send(c.INS_UPDATE_FIRMWARE, step, 0, data, cla=c.CLA_PROPRIETARY)
+
+    def _sam(self, step: int, data: bytes = b"", *, reply: bool = False) -> bytes:
+        return self._send(c.INS_SAM, step, 0, data, cla=c.CLA_PROPRIETARY, reply=reply)
 
     def _list(self, what: int, most: int) -> Iterator[bytes]:
         for index in range(most):

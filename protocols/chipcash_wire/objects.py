@@ -33,6 +33,9 @@ from chipcash_wire.card_objects import (
     LIFE_PERSONALISED as LIFE_PERSONALISED,
 )
 from chipcash_wire.card_objects import (
+    LIFE_SAM as LIFE_SAM,
+)
+from chipcash_wire.card_objects import (
     MAX_AMOUNT as MAX_AMOUNT,
 )
 from chipcash_wire.card_objects import (
@@ -155,6 +158,12 @@ from chipcash_wire.receipts import (
 from chipcash_wire.receipts import (
     Result as Result,
 )
+from chipcash_wire.sam import (
+    RefundPromise as RefundPromise,
+)
+from chipcash_wire.sam import (
+    Void as Void,
+)
 from chipcash_wire.tlv import WireError
 
 # Of log entries and terminal rules alone. A card has no room for what it never meets.
@@ -223,37 +232,6 @@ class BlacklistEntry(Object):
     time: int
     digest: bytes | None = None
     signature: bytes | None = None
-
-
-class Void(Object):
-    """The payee's word that it has, and will deposit, no claim with this nonce and amount."""
-
-    TAG = 0xEA
-    FIELDS = ("header", "payee", "nonce", "amount", "time", "signature")
-    header: bytes
-    payee: bytes
-    nonce: bytes
-    amount: int
-    time: int
-    signature: bytes | None = None
-
-
-class RefundPromise(Object):
-    """The payee's word that it will give amount of a payment back once that payment is verified."""
-
-    TAG = 0xF8
-    FIELDS = ("header", "payee", "claim_id", "amount", "nonce", "time", "signature")
-    header: bytes
-    payee: bytes
-    claim_id: bytes
-    amount: int
-    nonce: bytes
-    time: int
-    signature: bytes | None = None
-
-    def check(self) -> None:
-        if not self.amount:
-            raise WireError("amount is zero")
 
 
 class TerminalRules(Object):

@@ -14,12 +14,13 @@ SECRET_DATA = (
     c.INS_CHANGE_REFERENCE_DATA,
     c.INS_RESET_RETRY_COUNTER,
     c.INS_STORE_DATA,
+    c.INS_SAM,
 )
-"""Instructions whose data are a PIN or PUK."""
+"""Instructions whose data are a PIN or PUK, or open what is secret in the answer."""
 
 
 def printable(apdu: bytes) -> str:
-    """An APDU in hex for a log; where its data is a PIN or PUK, only header and length."""
+    """An APDU in hex for a log; where its data is secret, only header and length."""
     if len(apdu) > 4 and apdu[1] in SECRET_DATA:
         return "%s [%d bytes not logged]" % (apdu[:4].hex(), len(apdu) - 4)
     return apdu.hex()

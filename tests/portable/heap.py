@@ -276,6 +276,38 @@ def update(card):
     card.send(name + "finish", ins, c.UPDATE_FINISH, 0, cla=c.CLA_PROPRIETARY)
 
 
+def sam(card):
+    """Another card, which becomes a till's (SAM): the longest claim, signed by it. Last, since its module is
+    imported here, and stays."""
+    net = card.net
+    path = SCRATCH + "/sam.img"
+    open(path, "wb").close()
+    card.applet = card.session = None
+    card.applet = Applet(Flash(path), card.random)
+    card.session = card.applet.session()
+    card.send("SELECT", c.INS_SELECT, 4, 0, c.AID)
+
+    def send(name, step, data=b""):
+        return card.send("SAM, " + name, c.INS_SAM, step, 0, data, c.CLA_PROPRIETARY)
+
+    send("make", 0, b"\x80\x06" + net.header + b"\x9f\x26\x08" + PUK + b"\x9f\x25\x06" + PIN)
+    card.send("VERIFY", c.INS_VERIFY, 0, c.PIN_REFERENCE, PIN)
+    send("key", 1)
+    inputs = [o.Input(title_id=bytes((i,)) * 32, lo=0, hi=1000) for i in range(o.MAX_INPUTS)]
+    claim = o.Claim(
+        header=net.header,
+        inputs=tuple(inputs),
+        amount=LONGEST,
+        payee=net.payee.public,
+        nonce=bytes(16),
+        counter=1,
+        time=NOW,
+        deadline=NOW + 7 * DAY,
+    )
+    assert len(send("sign", 2, claim.message())) == 64
+    send("books", 3, bytes(32))
+
+
 def measure(suite_id):
     """Name of each command to the bytes of its peak; all instructions that a card has."""
     card = Measured(Network(suite_id))
@@ -288,6 +320,7 @@ def measure(suite_id):
         renew(card)
         seal(card)
         update(card)
+        sam(card)
     finally:
         busy.attend(None)
     missing = [ins for ins in c.INSTRUCTIONS if ins not in card.instructions]

@@ -293,7 +293,7 @@ def row_bytes(row: Row) -> tuple[int, int, int, int]:
 
 
 COMMANDS = table("commands.md", "CLA INS P1 P2")
-LIVES = ("blank", "keyed", "personalised")
+LIVES = ("blank", "keyed", "personalised", "sam")
 
 
 class Card:
@@ -305,6 +305,12 @@ class Card:
         self.public = b""
         self.select()
         if life == "blank":
+            return
+        if life == "sam":
+            codes = tlv.encode(0x9F26, PUK) + tlv.encode(0x9F25, PIN)
+            self.ok(c.command(c.INS_SAM, 0, 0, tlv.encode(0x80, self.net.header) + codes, 0x80))
+            self.enter_pin()
+            self.ok(c.command(c.INS_SAM, 1, 0, cla=0x80))
             return
         self.public = self.ok(c.command(c.INS_GENERATE_KEY_PAIR, self.net.suite.id))
         if life == "personalised":
@@ -403,8 +409,9 @@ def test_life_link_selection(row: Row, cards: dict[str, Card]) -> None:
                 assert card.sw(wrong, contactless=True) == "6A86"
         else:
             assert card.sw(apdu) == "6985"
-            # GET DATA is a command of any life.
-            assert card.sw(wrong) == ("6A86" if ins == c.INS_GET_DATA else "6985")
+            # GET DATA is a command of any life, SAM of two.
+            known = ins == c.INS_GET_DATA or (ins == c.INS_SAM and life in ("blank", "sam"))
+            assert card.sw(wrong) == ("6A86" if known else "6985")
         card.send(c.command(c.INS_SELECT, 4, 0, b"another"))
         assert card.sw(apdu) == card.sw(wrong) == "6985"
 
@@ -469,7 +476,12 @@ def test_states_of_the_card() -> None:
     rows = table("commands.md", "state", "leaves by", "to")
     assert {row[0] for row in rows} == set(LIVES)
     steps = {(row[0], row[2].split(",")[0]) for row in rows if row[2]}
-    assert steps == {("blank", "keyed"), ("keyed", "keyed"), ("keyed", "personalised")}
+    assert steps == {
+        ("blank", "keyed"),
+        ("keyed", "keyed"),
+        ("keyed", "personalised"),
+        ("blank", "sam"),
+    }
     drawn = transitions(blocks("commands.md", "mermaid")[0])
     assert {step for step in drawn if set(step) <= set(LIVES)} == steps
 

@@ -75,6 +75,7 @@ def files() -> dict[str, str]:
         made[f"signatures-{suite}.json"] = lines(make_objects.verifying(net))
         made[f"network-{suite}.ccn"] = network_file(net)
         made[f"card-{suite}.json"] = lines(make_card.card(net))
+        made[f"sam-{suite}.json"] = lines(make_card.till_card(net))
         made[f"channel-{suite}.json"] = lines(make_channel.channel(net))
         made[f"terminal-{suite}.json"] = lines(make_terminal.terminal(net))
         made[f"evidence-{suite}.json"] = lines(make_terminal.evidence(net))

@@ -7,6 +7,7 @@ from typing import Any
 
 from chipcash_wire import commands as c
 from chipcash_wire import objects as o
+from chipcash_wire import sam
 from chipcash_wire.tlv import encode
 from tests.vectors.make_faults import Node
 from tests.vectors.make_objects import fields
@@ -128,6 +129,13 @@ def card(net: Network) -> list[dict[str, Any]]:
     _pin(script)
     _renew(script)
     _full(script)
+    return script.steps
+
+
+def till_card(net: Network) -> list[dict[str, Any]]:
+    """All steps of a suite for a SAM."""
+    script = Script(net)
+    _sam(script)
     return script.steps
 
 
@@ -813,3 +821,89 @@ def _full(s: Script) -> None:
     request = net.request(474, "rest")
     payment = net.payment(request, [(last, 10, 484)], counter=12)
     s.paid("all of the title that holds least", request, payment)
+
+
+def _sam(s: Script) -> None:
+    """A till's own card, whose key is that of the card."""
+    net = s.net
+    payee = net.public("card")
+
+    def send(name: str, step: int, data: bytes = b"", sw: int = c.SW_OK, **how: Any) -> None:
+        s.send(f"sam, {name}", c.INS_SAM, step, 0, data, sw, cla=c.CLA_PROPRIETARY, **how)
+
+    header, puk, pin = (
+        encode(0x80, net.header),
+        encode(_PUK_TAG, b"12345678"),
+        encode(_PIN_TAG, _PIN),
+    )
+    good = header + puk + pin
+    void = o.Void(header=net.header, payee=payee, nonce=nonce("sam"), amount=400, time=T0)
+    message = void.message()
+    s.power("a new card for a till", blank=True)
+    s.select(None, o.LIFE_BLANK)
+    for name, step in (("key", sam.KEY), ("sign", sam.SIGN), ("books", sam.BOOKS)):
+        send(f"{name} of a blank card", step, message, c.SW_CONDITIONS)
+    send("no such step", sam.BOOKS + 1, good, c.SW_P1P2)
+    send("make over the air", sam.MAKE, good, c.SW_CONDITIONS, contactless=True)
+    for name, bad in (
+        ("no data", b""),
+        ("bytes behind", good + b"\0"),
+        ("PIN first", header + pin + puk),
+        ("PIN of 3 digits", header + puk + encode(_PIN_TAG, b"123")),
+        ("PUK of letters", header + encode(_PUK_TAG, b"lettersx") + pin),
+        ("short header", encode(0x80, net.header[:-1]) + puk + pin),
+        ("unknown suite", encode(0x80, net.header[:-1] + b"\x09") + puk + pin),
+    ):
+        send(f"make, {name}", sam.MAKE, bad, c.SW_DATA)
+    s.select(None, o.LIFE_BLANK)
+    send("make", sam.MAKE, good)
+    s.select(net.header, o.LIFE_SAM)
+    new = {"counter": 0, "time": 0, "sequence": 0, "pin_tries": 3, "spent": 0, "payments": 0}
+    s.info("info of a SAM without a key", subject=None, lifecycle=o.LIFE_SAM, **new)
+    send("make twice", sam.MAKE, good, c.SW_CONDITIONS)
+    send("key without PIN", sam.KEY, sw=c.SW_SECURITY)
+    s.verify("verify", _PIN)
+    send("sign without a key", sam.SIGN, message, c.SW_CONDITIONS)
+    send("key", sam.KEY)
+    s.info("info of a SAM", lifecycle=o.LIFE_SAM, **new)
+    send("key twice", sam.KEY, sw=c.SW_CONDITIONS)
+    s.power("power off and on")
+    s.select(net.header, o.LIFE_SAM)
+    send("sign without PIN", sam.SIGN, message, c.SW_SECURITY)
+    send("books without PIN", sam.BOOKS, bytes(32), c.SW_SECURITY)
+    s.verify("verify", _PIN)
+    promise = o.RefundPromise(
+        header=net.header, payee=payee, claim_id=bytes(32), amount=400, nonce=nonce("sam"), time=T0
+    )
+    inputs = tuple(o.Input(title_id=bytes((i,)) * 32, lo=i, hi=100) for i in range(o.MAX_INPUTS))
+    claim = o.Claim(
+        header=net.header, inputs=inputs, amount=sum(each.hi - each.lo for each in inputs),
+        payee=net.public("merchant"), nonce=nonce("sam"), counter=1, time=T0, deadline=T0 + DAY,
+    )  # fmt: skip
+    for name, obj in (("void", void), ("promise", promise), ("claim", claim)):
+        send(f"sign a {name}", sam.SIGN, obj.message(), signed=obj.message().hex())
+    for name, sw, data in (
+        ("nothing", c.SW_DATA, b""),
+        ("a void with a length", c.SW_DATA, encode(o.Void.TAG, message[1:])),
+        ("bytes behind a void", c.SW_DATA, message + b"\0"),
+        ("half a void", c.SW_DATA, message[: len(message) // 2]),
+        ("a title", c.SW_DATA, net.small_title.message()),
+        ("a certificate", c.SW_DATA, net.certificate().message()),
+        ("risk parameters", c.SW_DATA, net.risk().message()),
+        ("a void of another network", c.SW_NETWORK,
+         o.Void(**{**void.__dict__, "header": net.elsewhere}).message()),
+        ("a void of another payee", c.SW_NOT_MINE,
+         o.Void(**{**void.__dict__, "payee": net.public("merchant")}).message()),
+        ("a promise of another payee", c.SW_NOT_MINE,
+         o.RefundPromise(**{**promise.__dict__, "payee": net.public("merchant")}).message()),
+    ):  # fmt: skip
+        send(f"sign {name}", sam.SIGN, data, sw)
+    send("sign over the air", sam.SIGN, message, c.SW_CONDITIONS, contactless=True)
+    send("books, short pad", sam.BOOKS, bytes(31), c.SW_DATA)
+    s.put("a title on a SAM", net.small_title, c.SW_CONDITIONS)
+    s.refused("with a SAM", net.request(1, "sam"), c.SW_CONDITIONS)
+    s.send("generate on a SAM", c.INS_GENERATE_KEY_PAIR, net.suite.id, 0, sw=c.SW_CONDITIONS)
+    store = net.personalisation().encode()
+    s.send("store data on a SAM", c.INS_STORE_DATA, 0x80, 0, store, c.SW_CONDITIONS)
+    s.verify("wrong PIN", b"000000", 0x63C2)
+    send("sign after a wrong PIN", sam.SIGN, message, c.SW_SECURITY)

@@ -31,11 +31,11 @@ PAYMENTS = (
 )
 
 
-def run_card(card: Card, path: Path) -> dict[str, bytes]:
-    """All steps of a card; the replies that were saved."""
+def run_card(card: Card, path: Path, kind: str = "card") -> dict[str, bytes]:
+    """All steps of a card or a SAM; the replies that were saved."""
     card.path = str(path / "card.img")
     try:
-        for step in lines(f"card-{card.suite.name}.json"):
+        for step in lines(f"{kind}-{card.suite.name}.json"):
             card.step(step)
     finally:
         card.close()
@@ -109,9 +109,9 @@ class CarefulCard(Card):
 
     def check(self, step: dict[str, Any], sw: str, data: bytes) -> None:
         super().check(step, sw, data)
-        names = ("sw", "reply", "payment", "proof", "certificate", "info")
+        names = ("sw", "reply", "payment", "proof", "certificate", "info", "signed")
         spoilt = list(wrong_steps(step, names))
-        if sw == "9000" and not set(step) & {"reply", "payment", "proof", "info", "same"}:
+        if sw == "9000" and not set(step) & {"reply", "payment", "proof", "info", "same", "signed"}:
             spoilt.append({**step, "reply": "00"})
         if "same" in step:
             spoilt.append({**step, "same": "at the limit"})
@@ -122,11 +122,12 @@ class CarefulCard(Card):
             self.noticed += 1
 
 
+@pytest.mark.parametrize("kind", ["card", "sam"])
 @pytest.mark.parametrize("suite", SUITES)
-def test_the_card_runner_notices(suite: str, tmp_path: Path) -> None:
+def test_the_card_runner_notices(suite: str, kind: str, tmp_path: Path) -> None:
     card = CarefulCard(suite)
-    run_card(card, tmp_path)
-    assert card.noticed > len(load(f"card-{suite}"))
+    run_card(card, tmp_path, kind)
+    assert card.noticed > len(load(f"{kind}-{suite}"))
 
 
 class CarefulRunner(Runner):

@@ -40,7 +40,12 @@ from chipcash.trust import Trust, object_id
 from chipcash_wire import commands as c
 from chipcash_wire import objects as o
 
-_LIFE = {o.LIFE_BLANK: "blank", o.LIFE_KEYED: "keyed", o.LIFE_PERSONALISED: "personalised"}
+_LIFE = {
+    o.LIFE_BLANK: "blank",
+    o.LIFE_KEYED: "keyed",
+    o.LIFE_PERSONALISED: "personalised",
+    o.LIFE_SAM: "a till's SAM",
+}
 _KEY_PLACE: dict[int | None, tuple[str | None, str]] = {
     o.KEY_IN_FLASH: ("flash", "the card's flash: no secure element holds it"),
     o.KEY_IN_ELEMENT: ("element", "a secure element"),
