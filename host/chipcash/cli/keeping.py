@@ -40,7 +40,8 @@ key_option = click.option(
     default=keys.FILE,
     show_default=True,
     metavar="WHERE",
-    help="Where its keys are kept: file, keyring, or a PKCS#11 URI: pkcs11:token=…?module-path=…",
+    help="Where its keys are kept: file, keyring, a card in a second reader: sam:PATH, or a PKCS#11 URI: "
+    "pkcs11:token=…?module-path=…",
 )
 
 

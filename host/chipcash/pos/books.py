@@ -124,10 +124,10 @@ class Books:
                 path=str(folder),
             )
         keys.remember(kept)
+        trust.save(folder / FILE_NAME)  # a SAM is made for a network
         books_key = kept.make_books_key()
         for leftover in ("-wal", "-shm", ""):
             Path(f"{draft}{leftover}").unlink(missing_ok=True)
-        trust.save(folder / FILE_NAME)
         store = Store(draft, books_key, create=True)
         with store.transaction():
             store.set("center_url", center_url)

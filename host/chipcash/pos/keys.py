@@ -5,6 +5,7 @@ A custody is named by a path, and the till's directory remembers it in `custody`
 
 - `file`: `pos.key` and `books.key` in the till's directory, readable by their owner only;
 - `keyring:NAME`: two entries of the operating system's key store, by the library keyring;
+- `sam:PATH`: a card of the till's own in a second reader (SAM): chipcash.pos.sam;
 - `pkcs11:token=…;object=…?module-path=…&pin-source=…` (RFC 7512): a key made in a token, which never
   leaves it, and the books' key as a private data object beside it.
 
@@ -131,7 +132,7 @@ def new_path(text: str) -> str:
     if kind == "pkcs11":
         where = _TokenPath.parse(text)
         return text if where.object else where.named(name)
-    if text != FILE:
+    if kind != "sam" and text != FILE:
         raise _unknown(text)
     return text
 
@@ -157,6 +158,10 @@ def custody_at(path: str, directory: Path) -> Custody:
         return _Keyring(path, directory)
     if kind == "pkcs11":
         return _Token(path, directory)
+    if kind == "sam":
+        from chipcash.pos.sam import SamCustody  # which is one of these
+
+        return SamCustody(path, directory)
     raise _unknown(path)
 
 
@@ -186,7 +191,8 @@ def remember(custody: Custody) -> None:
 
 def _unknown(text: str) -> CryptoError:
     return CryptoError(
-        f"{text.partition(':')[0]!r} keeps no keys.", hint="file, keyring and pkcs11: URIs do."
+        f"{text.partition(':')[0]!r} keeps no keys.",
+        hint="file, keyring, sam: paths and pkcs11: URIs do.",
     )
 
 
