@@ -34,6 +34,7 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
+from urllib.parse import urlsplit
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives import hashes
@@ -51,6 +52,7 @@ __all__ = [
     "Position",
     "Target",
     "derived",
+    "mirror_at",
     "read_books",
     "seal",
     "snapshot",
@@ -291,6 +293,26 @@ class Folder:
 
     def close(self) -> None:
         """See Target."""
+
+
+def mirror_at(where: str, books_key: bytes, ca: str = "") -> Target:
+    """A mirror by its path or URL. ca: file of who certifies an https one, else whom the system trusts.
+
+    Raises MirrorError if it can be none.
+    """
+    if "://" not in where:
+        return Folder(Path(where))
+    parts = urlsplit(where)
+    if parts.scheme == "http" and parts.hostname not in ("127.0.0.1", "::1", "localhost"):
+        raise MirrorError(
+            f"{where} would be spoken to in the clear: whoever listens could take the mirror over.",
+            hint="Serve it with --tls-cert, and give an https URL.",
+        )
+    if parts.scheme not in ("http", "https"):
+        raise MirrorError(f"{where} is neither a folder nor an http or https URL.")
+    from chipcash.pos.mirror_peer import Peer  # HTTP takes long to load, and few tills have a peer
+
+    return Peer(where.rstrip("/"), books_key, ca)
 
 
 def _append(log: int, offset: int, data: bytes) -> None:

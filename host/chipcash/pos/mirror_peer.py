@@ -23,7 +23,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import anyio.to_thread
 import httpx
@@ -37,14 +36,13 @@ from chipcash.pos.mirror import (
     MirrorError,
     MirrorState,
     MirrorTaken,
-    Target,
     derived,
     taken,
     unwritable,
 )
 from chipcash.tls import client_context
 
-__all__ = ["Peer", "mirror_at", "mirror_id", "mirror_service"]
+__all__ = ["Peer", "mirror_id", "mirror_service"]
 
 _ANSWER_S = 10.0
 """How long a till waits for its mirror: everything else at the till waits with it."""
@@ -64,24 +62,6 @@ def _id(secret: str) -> str:
 def mirror_id(books_key: bytes) -> str:
     """The name under which a peer keeps a till's mirror."""
     return _id(_secret(books_key))
-
-
-def mirror_at(where: str, books_key: bytes, ca: str = "") -> Target:
-    """A mirror by its path or URL. ca: file of who certifies an https one, else whom the system trusts.
-
-    Raises MirrorError if it can be none.
-    """
-    if "://" not in where:
-        return Folder(Path(where))
-    parts = urlsplit(where)
-    if parts.scheme == "http" and parts.hostname not in ("127.0.0.1", "::1", "localhost"):
-        raise MirrorError(
-            f"{where} would be spoken to in the clear: whoever listens could take the mirror over.",
-            hint="Serve it with --tls-cert, and give an https URL.",
-        )
-    if parts.scheme not in ("http", "https"):
-        raise MirrorError(f"{where} is neither a folder nor an http or https URL.")
-    return Peer(where.rstrip("/"), books_key, ca)
 
 
 class Peer:

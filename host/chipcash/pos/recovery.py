@@ -20,8 +20,7 @@ from chipcash import files
 from chipcash.crypto import CryptoError, PrivateKey, suite
 from chipcash.pos import keys
 from chipcash.pos.errors import PosError
-from chipcash.pos.mirror import MirrorError, read_books
-from chipcash.pos.mirror_peer import mirror_at
+from chipcash.pos.mirror import MirrorError, mirror_at, read_books
 from chipcash.pos.store import Store
 from chipcash.trust import FILE_NAME
 

@@ -24,12 +24,12 @@ from chipcash.pos.mirror import (
     Position,
     Target,
     first,
+    mirror_at,
     seal,
     snapshot,
     taken,
     unwritable,
 )
-from chipcash.pos.mirror_peer import mirror_at
 
 SCHEMA_VERSION = 3
 
