@@ -17,8 +17,8 @@ _PORTABLE = Path(__file__).parent / "portable"
 _MODULES = sorted(file.stem for file in _PORTABLE.glob("test_*.py"))
 _VECTORS = Path(__file__).parents[1] / "protocols" / "vectors"
 _MAX_BYTES = 60_000
-_MORE_HEAP = {"test_update_power": "512k"}
-"""For who has in the heap what on a board is beside it: a flash with files."""
+_MORE_HEAP = {"test_update_power": "512k", "test_vectors": "200k"}
+"""For who has in the heap what on a board is beside it: a flash with files, the vectors of cards and SAMs."""
 
 
 def _run(
