@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import subprocess
 import sys
@@ -114,7 +113,6 @@ def test_no_secret_is_on_the_disk_or_in_a_log(
         assert not any(secret in content for content in found)
     assert not {"pos.key", "books.key"} & {file.name for file in directory.iterdir()}
     shop.close()
-    assert logging.getLevelName(TRAFFIC) == "TRAFFIC"
 
 
 def test_a_wrong_pin_costs_one_try_however_often_it_comes(
