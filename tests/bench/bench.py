@@ -159,7 +159,7 @@ FULL = Effort(
     ledger_sizes=(100_000, 1_000_000, 10_000_000),
     growths=15,
     partition_turns=3,
-    charges=100,
+    charges=60,
     queues=(1_000, 100_000),
 )
 QUICK = Effort(
