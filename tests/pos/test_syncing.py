@@ -301,6 +301,18 @@ def test_a_reference_is_one_transfer(shop: Shop) -> None:
     assert shop.center.accounts()["owners"][bank.hex()] == 300
 
 
+def test_a_reference_is_a_refund_of_one_payment(shop: Shop) -> None:
+    """Also where another payment of the same card is to be given back in the same amount."""
+    card = shop.card()
+    one, other = shop.pay(card, 500), shop.pay(card, 500, fresh=True)
+    shop.pos.sync(shop.center)
+    done = shop.pos.refund(one.claim_id, 200, shop.center, reference="back")
+    assert shop.pos.refund(one.claim_id, 200, shop.center, reference="back") == done
+    with pytest.raises(PosError, match="another transfer"):
+        shop.pos.refund(other.claim_id, 200, shop.center, reference="back")
+    assert len(shop.pos.transfers()) == 1
+
+
 def test_two_processes_may_synchronise_at_once(shop: Shop) -> None:
     """Another POS process does all of it while this one waits for the center's answer."""
 

@@ -10,11 +10,15 @@ from pathlib import Path
 
 import pytest
 
+from chipcash.card import Card
 from chipcash.center.client import CenterClient
 from chipcash.clock import SteadyClock
 from chipcash.pos import PaymentState, Pos, PosError
+from chipcash.pos import till as till_module
 from chipcash.pos.till import ReaderState, Sale, SaleState, Till, Warn
 from chipcash.sandbox import PIN, PlaceReader, Sandbox
+from chipcash.transports import Connection, open_path
+from chipcash_wire import objects as o
 
 
 @contextmanager
@@ -99,6 +103,71 @@ def test_who_comes_next_is_not_paid_for_by_the_card_that_still_lies_there(
         reader.insert(second, "cpython")
         paid = ended(till, sale, SaleState.PAID)
         assert paid.payment is not None and paid.payment.payer == other.subject
+
+
+def test_nor_by_one_whose_sale_was_cancelled_at_its_pin(
+    sandbox: Sandbox, reader: PlaceReader, tmp_path: Path
+) -> None:
+    image = tmp_path / "a.img"
+    sandbox.new_card(image, 50_000)
+    with Till(folder(sandbox), reader.paths) as till:
+        reader.insert(image, "cpython")
+        first = ended(till, till.begin(15_000), SaleState.PIN)
+        till.cancel(first.id)
+        sale = till.begin(100)
+        wait_for(till, lambda: till.status().readers[0].state is ReaderState.OCCUPIED)
+        time.sleep(1)
+        assert till.sale is not None and till.sale.state is SaleState.WAITING
+        assert till.status().last is not None and not till.status().summary.pending.count
+        reader.remove()
+        wait_for(till, lambda: till.status().readers[0].state is ReaderState.READY)
+        reader.insert(image, "cpython")
+        ended(till, sale, SaleState.PAID)
+
+
+def test_a_fault_of_the_till_is_no_answer(
+    sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Something that nobody thought of happens after the card has paid: it is told as not known, and the next
+    tap brings that very payment."""
+    image = tmp_path / "a.img"
+    sandbox.new_card(image, 10_000)
+    pay = Card.pay
+
+    def faulty(card: Card, request: o.PayRequest) -> bytes:
+        pay(card, request)
+        monkeypatch.setattr(Card, "pay", pay)
+        raise RuntimeError("nobody thought of this")
+
+    monkeypatch.setattr(Card, "pay", faulty)
+    with Till(folder(sandbox), [f"sim:{image}"]) as till:
+        sale = till.begin(300, fresh=True)
+        paid = ended(till, sale, SaleState.PAID)
+        assert paid.payment is not None and till.status().open == 0
+        assert till.status().summary.pending.fen == 300
+    with open_path(f"sim:{image}") as connection:
+        card = Card(connection)
+        card.select()
+        assert card.info().spent == 300
+
+
+def test_a_reader_that_fails_as_nobody_thought_is_told_and_looked_at_again(
+    sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = tmp_path / "a.img"
+    sandbox.new_card(image, 10_000)
+
+    def broken(path: str, *, wait: float = 0.0) -> Connection:
+        raise RuntimeError("nobody thought of this")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(till_module, "open_path", broken)
+        with Till(folder(sandbox), [f"sim:{image}"]) as till:
+            wait_for(till, lambda: Warn.READERS in till.status().warnings)
+            assert "has a fault" in till.status().readers[0].message
+            patched.undo()
+            wait_for(till, lambda: till.status().readers[0].state is ReaderState.READY)
+            ended(till, till.begin(100), SaleState.PAID)
 
 
 def test_a_pin_is_asked_for_and_forgotten(sandbox: Sandbox, tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from typing import Self
 
 from chipcash.card import CardError, PinError
 from chipcash.clock import DAY, SteadyClock
-from chipcash.errors import ChipcashError, LinkLostError, NoCardError
+from chipcash.errors import ChipcashError, LinkLostError, NoCardError, TransportError
 from chipcash.files import lock
 from chipcash.pos import model as m
 from chipcash.pos.errors import AnotherCard, AnswerLost, NotAsked, PosError, yuan
@@ -194,6 +194,8 @@ class _Reader:
     state: ReaderState = ReaderState.READY
     error: ChipcashError | None = None
     looked: float = field(default=float("-inf"))
+    asked: str = ""
+    """The sale that the card here was asked for, as long as it may still be the same card."""
 
     @property
     def status(self) -> ReaderStatus:
@@ -495,30 +497,34 @@ class Till:
                 wanted = self._wants_card()
             if self._closing.is_set():
                 return
-            if not wanted or reader.state is not ReaderState.READY:
-                self._look_at(reader)
-                continue
             try:
-                connection = open_path(reader.path, wait=_LOOK_S)
+                if wanted and reader.state is ReaderState.READY:
+                    self._ask(reader)
+                else:
+                    self._look_at(reader)
             except NoCardError:
+                reader.asked = ""
                 self._mark(reader, ReaderState.READY)
-                continue
             except ChipcashError as error:
                 self._mark(reader, ReaderState.FAILED, error)
-                continue
-            asked = False
-            try:
-                with connection:
-                    asked = self._tap(reader, connection)
             except Exception:
-                _log.exception("a reader could not end a session")
-            sale = self._sale
-            if not asked or sale is None:
-                continue
-            if sale.state not in _ENDS:
-                self._closing.wait(_PAUSE_S)  # it is asked again, if it is still there
-            elif reader.path.partition(":")[0] in _TAPPED:
-                self._mark(reader, ReaderState.OCCUPIED)
+                _log.exception("a reader has a fault")
+                self._mark(reader, ReaderState.FAILED, _fault(reader.path))
+
+    def _ask(self, reader: _Reader) -> None:
+        """Have the card at a reader pay, once one is there. Raises as open_path does."""
+        connection = open_path(reader.path, wait=_LOOK_S)
+        asked = False
+        try:
+            with connection:
+                asked = self._tap(reader, connection)
+        except Exception:
+            _log.exception("a reader could not end a session")
+        sale = self._sale
+        if asked and sale is not None and sale.state in _ENDS and _comes_and_goes(reader):
+            self._mark(reader, ReaderState.OCCUPIED)
+        elif reader.state is ReaderState.READY:
+            self._closing.wait(_PAUSE_S)  # it is asked again, if it is still there
 
     def _wants_card(self) -> bool:
         sale = self._sale
@@ -544,7 +550,8 @@ class Till:
                 )
 
     def _look_at(self, reader: _Reader) -> None:
-        """See whether a reader that was not there is back, and a card that was there gone; at first too."""
+        """See whether a reader that was not there is back, and a card that was there gone; at first too.
+        Raises as open_path does."""
         now = time.monotonic()
         if reader.state is ReaderState.READY and reader.looked > float("-inf"):
             return
@@ -553,14 +560,9 @@ class Till:
             self._closing.wait(_PAUSE_S)
             return
         reader.looked = now
-        try:
-            with open_path(reader.path):
-                if reader.state is ReaderState.FAILED:
-                    self._mark(reader, ReaderState.READY)
-        except NoCardError:
-            self._mark(reader, ReaderState.READY)
-        except ChipcashError as error:
-            self._mark(reader, ReaderState.FAILED, error)
+        with open_path(reader.path):
+            if reader.state is ReaderState.FAILED:
+                self._mark(reader, ReaderState.READY)
 
     def _mark(
         self, reader: _Reader, state: ReaderState, error: ChipcashError | None = None
@@ -577,6 +579,11 @@ class Till:
             sale, pin = self._sale, self._pin
             if sale is None or not self._wants_card():
                 return False
+            if reader.asked not in ("", sale.id) and _comes_and_goes(reader):
+                # The card of an earlier sale, of whatever end: cancelled at its PIN, left open.
+                self._mark(reader, ReaderState.OCCUPIED)
+                return False
+            reader.asked = sale.id
             sale = self._set(
                 replace(sale, state=SaleState.PAYING, reader=reader.path, message="", hint="")
             )
@@ -592,14 +599,7 @@ class Till:
             self._set(_after(sale, error))
         except Exception:
             _log.exception("a sale was not finished")
-            self._set(
-                replace(
-                    sale,
-                    state=SaleState.REFUSED,
-                    message="This till has a fault, and does not know whether the card has paid.",
-                    hint="Look at the last payment and at the open requests.",
-                )
-            )
+            self._set(self._after_fault(sale))
         else:
             self._set(
                 replace(
@@ -610,8 +610,38 @@ class Till:
                     retryable=False,
                 )
             )
-            self._asked.set()
+            if not self._sync.message:  # else the center is asked again when its pause is over
+                self._asked.set()
         return True
+
+    def _after_fault(self, sale: Sale) -> Sale:
+        """A sale in which something failed that nobody thought of: what the books say of it."""
+        told = replace(
+            sale,
+            state=SaleState.REFUSED,
+            message="This till has a fault, and does not know whether the card has paid.",
+            hint="Look at the last payment and at the open requests before you charge again.",
+        )
+        nonce, last = sale.nonce, None
+        try:
+            with self.pos() as pos:
+                last = pos.last()
+                if nonce is None:
+                    nonce = next(
+                        (x.nonce for x in pos.open_requests() if x.amount == sale.amount), None
+                    )
+        except ChipcashError:
+            _log.warning("the books do not say what became of a sale")
+        if nonce is not None:
+            hint = "Tap the SAME card again: nothing is paid twice."
+            return replace(told, state=SaleState.UNKNOWN, nonce=nonce, hint=hint)
+        if last is not None and last.payment is not None:
+            asked = last.request
+            if asked.amount == sale.amount and asked.time >= sale.began:
+                return replace(
+                    told, state=SaleState.PAID, payment=last.payment, message="", hint=""
+                )
+        return told
 
     def _synchronise(self) -> None:
         """The life of the thread that synchronises."""
@@ -668,6 +698,18 @@ class Till:
     def _close_books(self) -> None:
         while self._idle:
             self._idle.pop().close()
+
+
+def _comes_and_goes(reader: _Reader) -> bool:
+    return reader.path.partition(":")[0] in _TAPPED
+
+
+def _fault(path: str) -> TransportError:
+    return TransportError(
+        f"The reader at {path} has a fault that this till does not know. No card is asked there.",
+        hint="Unplug it and plug it in again; the till's log says more.",
+        path=path,
+    )
 
 
 def _after(sale: Sale, error: ChipcashError) -> Sale:

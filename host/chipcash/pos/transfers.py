@@ -13,6 +13,7 @@ from chipcash.pos.model import PaymentState as P
 from chipcash.pos.model import PromiseState, TransferKind
 from chipcash.pos.promises import Promises
 from chipcash.pos.settling import CenterService
+from chipcash.trust import object_id
 from chipcash_wire import objects as o
 
 __all__ = ["ReclaimService", "Transfers"]
@@ -93,11 +94,11 @@ class Transfers(Promises):
                 hint="See chipcash pos transfers; one that is on its way goes on with chipcash pos sync.",
             )
         deposit = o.Deposit.decode(row["data"])
-        results = o.Receipt.decode(row["receipt"]).results
+        results = {x.claim_id: x.outcomes for x in o.Receipt.decode(row["receipt"]).results}
         late = [
             claim
-            for claim, result in zip(deposit.claims, results, strict=True)
-            if any(outcome.state == o.EXPIRED for outcome in result.outcomes)
+            for claim in deposit.claims
+            if any(outcome.state == o.EXPIRED for outcome in results[object_id(claim)])
         ]
         if not late:
             raise PosError(
@@ -189,7 +190,7 @@ class Transfers(Promises):
             return self._need("SELECT * FROM deposits WHERE nonce = ?", promise["deposit"])
         known = self.store.one("SELECT * FROM deposits WHERE reference = ?", reference)
         if known is not None and (
-            (known["kind"], known["payee"]) != (kind, payee)
+            (known["kind"], known["payee"], known["refund_of"]) != (kind, payee, claim_id)
             or amount not in (None, known["amount"])
         ):
             raise PosError(
