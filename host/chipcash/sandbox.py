@@ -240,9 +240,13 @@ class PcscReader(_Slot):
     def _left(self) -> None:
         from chipcash.transports import pcsc
 
-        # A card put in before the service has seen that the last one is gone would be taken for it.
+        # A card put in before the service has seen that the last one is gone would be taken for it. That it
+        # could not reset the last one is not yet that: then it says "empty", and has not counted (arrivals
+        # are odd there, departures even).
         deadline = time.monotonic() + _LEAVE_S
-        while self._name in pcsc.occupied_readers():
+        while self._name in pcsc.readers() and (
+            self._name in pcsc.occupied_readers() or pcsc.insertions(self._name) % 2
+        ):
             if time.monotonic() > deadline:
                 raise SimError(f"{self._name} does not notice that its card is gone.")
             time.sleep(_LOOK_S)

@@ -196,12 +196,22 @@ class _Reader:
     looked: float = field(default=float("-inf"))
     asked: str = ""
     """The sale that the card here was asked for, as long as it may still be the same card."""
+    insertion: int | None = None
+    """That card's Connection.insertion."""
 
     @property
     def status(self) -> ReaderStatus:
         if self.error is None:
             return ReaderStatus(self.path, self.state)
         return ReaderStatus(self.path, self.state, self.error.message, self.error.hint)
+
+    def holds_asked(self, connection: Connection) -> bool:
+        """Whether the card here may be the one that was asked already. A smaller count than its own is of a
+        service that began anew, which does not know."""
+        if not self.asked or self.path.partition(":")[0] not in _TAPPED:
+            return False
+        counts = (self.insertion, connection.insertion)
+        return counts[0] is None or counts[1] is None or counts[1] <= counts[0]
 
 
 class Till:
@@ -489,9 +499,10 @@ class Till:
     def _serve(self, reader: _Reader) -> None:
         """The life of a reader's thread."""
         while not self._closing.is_set():
+            pause = _PAUSE_S if reader.state is ReaderState.OCCUPIED else _LOOK_S
             with self._changed:
                 self._changed.wait_for(
-                    lambda: self._wants_card() or self._closing.is_set(), timeout=_LOOK_S
+                    lambda: self._wants_card() or self._closing.is_set(), timeout=pause
                 )
                 self._expire()
                 wanted = self._wants_card()
@@ -521,7 +532,7 @@ class Till:
         except Exception:
             _log.exception("a reader could not end a session")
         sale = self._sale
-        if asked and sale is not None and sale.state in _ENDS and _comes_and_goes(reader):
+        if asked and sale is not None and sale.state in _ENDS and reader.holds_asked(connection):
             self._mark(reader, ReaderState.OCCUPIED)
         elif reader.state is ReaderState.READY:
             self._closing.wait(_PAUSE_S)  # it is asked again, if it is still there
@@ -560,8 +571,8 @@ class Till:
             self._closing.wait(_PAUSE_S)
             return
         reader.looked = now
-        with open_path(reader.path):
-            if reader.state is ReaderState.FAILED:
+        with open_path(reader.path) as connection:
+            if reader.state is ReaderState.FAILED or not reader.holds_asked(connection):
                 self._mark(reader, ReaderState.READY)
 
     def _mark(
@@ -579,11 +590,11 @@ class Till:
             sale, pin = self._sale, self._pin
             if sale is None or not self._wants_card():
                 return False
-            if reader.asked not in ("", sale.id) and _comes_and_goes(reader):
+            if reader.asked != sale.id and reader.holds_asked(connection):
                 # The card of an earlier sale, of whatever end: cancelled at its PIN, left open.
                 self._mark(reader, ReaderState.OCCUPIED)
                 return False
-            reader.asked = sale.id
+            reader.asked, reader.insertion = sale.id, connection.insertion
             sale = self._set(
                 replace(sale, state=SaleState.PAYING, reader=reader.path, message="", hint="")
             )
@@ -698,10 +709,6 @@ class Till:
     def _close_books(self) -> None:
         while self._idle:
             self._idle.pop().close()
-
-
-def _comes_and_goes(reader: _Reader) -> bool:
-    return reader.path.partition(":")[0] in _TAPPED
 
 
 def _fault(path: str) -> TransportError:

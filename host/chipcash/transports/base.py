@@ -20,6 +20,8 @@ class Connection(Protocol):
 
     path: how the user would name this very connection, for messages.
     over_air: True where the bytes travel by radio (ISO/IEC 14443, Bluetooth), so that others may hear them.
+    insertion: grows with each card put there, so that a larger number is another tap; None where a reader
+    does not count.
     """
 
     @property
@@ -29,6 +31,10 @@ class Connection(Protocol):
     @property
     def over_air(self) -> bool:
         """True where the bytes travel by radio."""
+
+    @property
+    def insertion(self) -> int | None:
+        """Grows with each card put there; None where a reader does not count."""
 
     def transceive(self, apdu: bytes) -> bytes:
         """Send one command APDU, short or extended; return the answer with its status word.
@@ -70,6 +76,11 @@ class BaseConnection(ABC):
     def over_air(self) -> bool:
         """True where the bytes travel by radio."""
         return self._over_air
+
+    @property
+    def insertion(self) -> int | None:
+        """Grows with each card put there; None where a reader does not count."""
+        return None
 
     def transceive(self, apdu: bytes) -> bytes:
         """Send one command APDU, return the answer with its status word; see Connection."""

@@ -11,11 +11,13 @@ from __future__ import annotations
 import importlib
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from chipcash.errors import LinkLostError, NoCardError, NoReaderError, TransportError
 from chipcash.transports.base import BaseConnection
 from chipcash.transports.times import times
+
+_T = TypeVar("_T")
 
 # Those result codes whose meaning matters here, as pcsc-lite and Windows number them.
 _OK = 0
@@ -104,6 +106,14 @@ class _Context:
         _check(result)
         return [state[0] for state in states if state[1] & scard.SCARD_STATE_PRESENT]
 
+    def insertions(self, name: str) -> int:
+        """See insertions()."""
+        scard = self.scard
+        asked = [(name, scard.SCARD_STATE_UNAWARE)]
+        result, states = scard.SCardGetStatusChange(self.handle, 0, asked)
+        _check(result)
+        return int(states[0][1]) >> 16 & 0xFFFF
+
     def release(self) -> None:
         """Give the context back; a stale one has nothing to give."""
         if self.handle is not None:
@@ -136,11 +146,17 @@ class PcscConnection(BaseConnection):
         try:
             result, _, _, _, atr = scard.SCardStatus(card)
             _check(result)
+            self._insertion = context.insertions(reader)
         except BaseException:
             scard.SCardDisconnect(card, scard.SCARD_RESET_CARD)
             raise
         self.atr = bytes(byte & 0xFF for byte in atr)
         super().__init__(f"pcsc:{reader}", over_air=is_contactless(self.atr))
+
+    @property
+    def insertion(self) -> int | None:
+        """The service's count of cards that came and left (the high word of dwEventState)."""
+        return self._insertion
 
     def _transceive(self, apdu: bytes) -> bytes:
         if self._card is None:
@@ -215,6 +231,12 @@ def occupied_readers() -> list[str]:
     return _with_context(lambda context: context.occupied(context.readers()), "pcsc:")
 
 
+def insertions(name: str) -> int:
+    """How often a card came to or left the PC/SC reader of that full name since the service began, modulo
+    2**16. Raises as readers() does."""
+    return _with_context(lambda context: context.insertions(name), "pcsc:")
+
+
 def open_reader(name: str = "", *, wait: float = 0.0) -> PcscConnection:
     """Open the card in a reader.
 
@@ -277,7 +299,7 @@ def t0_command(apdu: bytes) -> bytes:
     return apdu
 
 
-def _with_context(ask: Callable[[_Context], list[str]], path: str) -> list[str]:
+def _with_context(ask: Callable[[_Context], _T], path: str) -> _T:
     """One question to the service, repeated once if the service restarted meanwhile."""
     for again in (True, False):
         context: _Context | None = None

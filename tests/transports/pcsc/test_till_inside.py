@@ -2,6 +2,7 @@
 """A till at a real pcscd that is restarted under it."""
 
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,8 @@ from chipcash.errors import LinkLostError
 from chipcash.pos import AnswerLost
 from chipcash.pos.till import ReaderState, SaleState, Till, Warn
 from chipcash.sandbox import PcscReader, Sandbox
-from chipcash.transports import open_path
+from chipcash.transports import open_path, pcsc
+from chipcash_sim import emulator
 from chipcash_sim.pcscd import Session
 from tests.pos.test_till import ended, wait_for
 
@@ -88,3 +90,33 @@ def test_a_till_that_runs_goes_on_when_pcscd_restarts(session: Session, tmp_path
         with Till(sandbox.directory / "till", ["pcsc:unplugged"]) as till:
             wait_for(till, lambda: Warn.READERS in till.status().warnings)
             assert "There is no reader called" in till.status().readers[0].message
+
+
+def test_the_next_card_is_there_before_anybody_saw_the_last_one_leave(
+    session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A customer close behind another pays his own sale; a card that stays is not asked for it. The till
+    looks seldom here, since no card comes and goes faster than this pcscd looks itself."""
+    monkeypatch.setattr("chipcash.pos.till._PAUSE_S", 2)
+    first, second = tmp_path / "a.img", tmp_path / "b.img"
+    with (
+        Sandbox(tmp_path / "net") as sandbox,
+        PcscReader(session.readers[0], session.ports[0]) as reader,
+    ):
+        for image in (first, second):
+            sandbox.new_card(image, 10_000)
+        sandbox.till("till").close()
+        with Till(sandbox.directory / "till", reader.paths) as till:
+            for image in (first, second):
+                with emulator.Card(image, "cpython") as card:
+                    card.insert(session.ports[0])
+                    ended(till, till.begin(100), SaleState.PAID)
+                    card.remove()
+                    while pcsc.insertions(session.readers[0]) % 2:
+                        time.sleep(0.01)
+            with emulator.Card(first, "cpython") as card:
+                card.insert(session.ports[0])
+                ended(till, till.begin(100), SaleState.PAID)
+                waiting = till.begin(100)
+                wait_for(till, lambda: till.status().readers[0].state is ReaderState.OCCUPIED)
+                assert till.sale == waiting
