@@ -173,12 +173,10 @@ def _receive(pos: Pos, title: o.Title, claim: o.Claim, certificate: o.Certificat
         "INSERT INTO requests (nonce, data, amount, time, state, card) VALUES (?,?,?,?,'ANSWERED',?)",
         claim.nonce, request.encode(), claim.amount, claim.time, title.owner,
     )  # fmt: skip
-    pos._move(
-        object_id(claim),
-        PaymentState.PENDING,
-        received=VerifiedPayment(
+    pos._receive(
+        VerifiedPayment(
             payment, payment.encode(), object_id(claim), claim.amount, title.owner, claim.deadline
-        ),
+        )
     )
 
 

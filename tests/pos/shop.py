@@ -199,6 +199,9 @@ def _dying(module: ModuleType) -> type[Any]:
         def execute(self, *values: Any) -> Any:
             return _Counter.step(lambda: super(Connection, self).execute(*values))
 
+        def executemany(self, *values: Any) -> Any:
+            return _Counter.step(lambda: super(Connection, self).executemany(*values))
+
     return Connection
 
 

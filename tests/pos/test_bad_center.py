@@ -118,6 +118,7 @@ def test_whatever_the_center_does(
         with Till(tmp_path / "till", [f"sim:{image}"], _impatient) as till:
             ended(till, till.begin(100), SaleState.PAID)
             wait_for(till, lambda: till.status().summary.verified_fen == 100)
+            wait_for(till, lambda: not till.status().sync.running)
             between.mood = mood
             ended(till, till.begin(250), SaleState.PAID)
             if told is None:

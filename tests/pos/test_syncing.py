@@ -23,6 +23,7 @@ from chipcash.pos import (
     Pos,
     PosError,
     TransferKind,
+    syncing,
 )
 from chipcash.terminal import ReceiptError
 from chipcash.transports import open_path
@@ -344,6 +345,13 @@ def test_two_processes_may_synchronise_at_once(shop: Shop) -> None:
 # Failures ---------------------------------------------------------------------------------------
 
 
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Deposits of two intervals, so that one is prepared and another one booked while one is on its way."""
+    monkeypatch.setattr(syncing, "DEPOSIT_INTERVALS", 2)
+
+
+@pytest.mark.usefixtures("small")
 @pytest.mark.parametrize("answer", [False, True], ids=["message lost", "answer lost"])
 def test_any_message_may_be_lost(tmp_path: Path, answer: bool) -> None:
     shop = world(tmp_path)
@@ -361,7 +369,7 @@ def test_any_message_may_be_lost(tmp_path: Path, answer: bool) -> None:
         shop.close()
         if not lost:
             break
-    assert lose == 5
+    assert lose == 6
 
 
 def world(folder: Path) -> Shop:
@@ -430,6 +438,7 @@ def cut_off_everywhere(
     raise AssertionError
 
 
+@pytest.mark.usefixtures("small")
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 def test_a_sync_cut_off_at_any_statement_is_resumed(tmp_path: Path, after: bool) -> None:
     (tmp_path / "whole").mkdir()

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import json
 import logging
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -23,20 +24,38 @@ from chipcash.pos.store import Store, encrypt
 from chipcash.terminal import Blacklist, Policy, VerifiedPayment
 from chipcash.trust import FILE_NAME, Trust
 
-__all__ = ["LEGAL", "Books", "request_of"]
+__all__ = ["LEGAL", "Books", "Move", "request_of"]
 
 _log = logging.getLogger(__name__)
 
 _LAST = 1 << 62
 """Above the number of every payment."""
 
-LEGAL: dict[P | None, frozenset[P]] = {
-    None: frozenset((P.PENDING,)),
+LEGAL: dict[P, frozenset[P]] = {
     P.PENDING: frozenset((P.SUBMITTED,)),
     P.SUBMITTED: frozenset((P.VERIFIED, P.DISPUTED, P.EXPIRED)),
     P.VERIFIED: frozenset((P.REDEEMED, P.SPENT)),
+    P.DISPUTED: frozenset(),
+    P.EXPIRED: frozenset(),
+    P.REDEEMED: frozenset(),
+    P.SPENT: frozenset(),
 }
-"""From which state a payment may go to which."""
+"""From which state a payment may go to which. A new one is PENDING."""
+
+
+@dataclass(frozen=True)
+class Move:
+    """A payment's next state, and what else changes with it; None stays as it is.
+
+    deposit: the nonce of that with which it becomes SUBMITTED; the others: what the center said.
+    """
+
+    claim_id: bytes
+    to: P
+    deposit: bytes | None = None
+    settled_fen: int | None = None
+    disputed_fen: int | None = None
+    reason: str | None = None
 
 
 class Books:
@@ -193,72 +212,61 @@ class Books:
         )
         return self._blacklist
 
-    # The one place where a payment changes its state --------------------------------------------
+    # The one place where payments change their states -------------------------------------------
 
-    def _move(
-        self,
-        claim_id: bytes,
-        to: P,
-        *,
-        received: VerifiedPayment | None = None,
-        deposit: bytes | None = None,
-        settled_fen: int = 0,
-        disputed_fen: int = 0,
-        reason: str = "",
-    ) -> m.Change | None:
-        """Change a payment's state, inside a transaction; every change of it happens here.
-
-        received: the payment that becomes PENDING; deposit: with which it becomes SUBMITTED; the others:
-        what the center said. Returns None for a new payment. Raises PosError if the step is not legal.
-        """
-        if not self.store.in_transaction:
-            raise RuntimeError("a payment changes its state only inside a transaction")
-        row = self.store.one("SELECT * FROM payments WHERE claim_id = ?", claim_id)
-        before = None if row is None else P(row["state"])
-        if to not in LEGAL.get(before, frozenset()):
-            raise PosError(
-                f"A payment cannot go from {before or 'nothing'} to {to}; nothing was changed.",
-                hint="Somebody changed the books by other means: restore them from a backup.",
-                claim_id=claim_id.hex(),
-            )
-        if received is not None:
-            claim = received.payment.claim
-            self.store.execute(
-                "INSERT INTO payments"
-                " (claim_id, nonce, data, amount, payer, time, deadline, state, tier)"
-                " VALUES (?,?,?,?,?,?,?,?,?)",
-                claim_id, claim.nonce, received.data, received.amount, received.payer,
-                    claim.time, received.deadline, to, received.payment.certificate.tier,
-            )  # fmt: skip
-        elif to == P.SUBMITTED:
-            self.store.execute(
-                "UPDATE payments SET state = ?, deposit = ? WHERE claim_id = ?",
-                to,
-                deposit,
-                claim_id,
-            )
-        elif before == P.SUBMITTED:
-            self.store.execute(
-                "UPDATE payments SET state = ?, settled_fen = ?, disputed_fen = ?, reason = ?"
-                " WHERE claim_id = ?",
-                to,
-                settled_fen,
-                disputed_fen,
-                reason,
-                claim_id,
-            )
-        else:
-            self.store.execute("UPDATE payments SET state = ? WHERE claim_id = ?", to, claim_id)
+    def _receive(self, received: VerifiedPayment) -> None:
+        """Enter a new payment, PENDING; inside a transaction."""
+        claim = received.payment.claim
         self.store.execute(
-            "INSERT INTO changes (time, claim_id, before, after) VALUES (?,?,?,?)",
-            self._now(), claim_id, before, to,
+            "INSERT INTO payments"
+            " (claim_id, nonce, data, amount, payer, time, deadline, state, tier)"
+            " VALUES (?,?,?,?,?,?,?,?,?)",
+            received.claim_id, claim.nonce, received.data, received.amount, received.payer,
+                claim.time, received.deadline, P.PENDING, received.payment.certificate.tier,
         )  # fmt: skip
-        _log.info("payment %s: %s -> %s", claim_id.hex(), before, to)
-        if before is None:
-            return None
-        return m.Change(
-            _payment(self._need("SELECT * FROM received WHERE claim_id = ?", claim_id)), before
+        self._record([(received.claim_id, None, P.PENDING)])
+
+    def _move(self, *moves: Move) -> list[m.Change]:
+        """Change payments' states, inside a transaction. Raises PosError if a step is not legal."""
+        before = {
+            row["claim_id"]: P(row["state"])
+            for row in self.store.all(
+                f"SELECT claim_id, state FROM payments WHERE claim_id IN ({_places(moves)})",
+                *(move.claim_id for move in moves),
+            )
+        }
+        for move in moves:
+            was = before.get(move.claim_id)
+            if was is None or move.to not in LEGAL[was]:
+                raise PosError(
+                    f"A payment cannot go from {was or 'nothing'} to {move.to}; nothing was changed.",
+                    hint="Somebody changed the books by other means: restore them from a backup.",
+                    claim_id=move.claim_id.hex(),
+                )
+        self.store.execute_many(
+            "UPDATE payments SET state = ?, deposit = ifnull(?, deposit),"
+            " settled_fen = ifnull(?, settled_fen), disputed_fen = ifnull(?, disputed_fen),"
+            " reason = ifnull(?, reason) WHERE claim_id = ?",
+            [(x.to, x.deposit, x.settled_fen, x.disputed_fen, x.reason, x.claim_id) for x in moves],
         )
+        self._record([(move.claim_id, before[move.claim_id], move.to) for move in moves])
+        after = {
+            row["claim_id"]: _payment(row)
+            for row in self.store.all(
+                f"SELECT * FROM received WHERE claim_id IN ({_places(moves)})",
+                *(move.claim_id for move in moves),
+            )
+        }
+        return [m.Change(after[move.claim_id], before[move.claim_id]) for move in moves]
+
+    def _record(self, changes: Sequence[tuple[bytes, P | None, P]]) -> None:
+        now = self._now()
+        self.store.execute_many(
+            "INSERT INTO changes (time, claim_id, before, after) VALUES (?,?,?,?)",
+            [(now, *change) for change in changes],
+        )
+        for claim_id, before, after in changes:
+            _log.info("payment %s: %s -> %s", claim_id.hex(), before, after)
 
     # Looking ------------------------------------------------------------------------------------
 
@@ -466,6 +474,11 @@ def _open_store(path: Path, custody: keys.Custody) -> Store:
             path=str(path),
         )
     return Store(path, key)
+
+
+def _places(values: Sequence[object]) -> str:
+    """As many places for values in a statement."""
+    return ",".join("?" * len(values))
 
 
 def _payment(row: Row) -> m.Payment:

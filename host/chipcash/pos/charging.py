@@ -23,7 +23,6 @@ from chipcash.pos import model as m
 from chipcash.pos.books import request_of
 from chipcash.pos.errors import AnotherCard, AnswerLost, NotAsked, PosError, yuan
 from chipcash.pos.limits import Limits
-from chipcash.pos.model import PaymentState as P
 from chipcash.pos.model import RequestState as R
 from chipcash.terminal import (
     RETRYABLE,
@@ -354,7 +353,7 @@ class Charging(Limits):
                         verified.payer,
                         request.nonce,
                     )
-                    self._move(verified.claim_id, P.PENDING, received=verified)
+                    self._receive(verified)
         except DatabaseError as error:
             raise AnswerLost(request.nonce, request.amount, error.message, answered=True) from error
         if too_much is not None:

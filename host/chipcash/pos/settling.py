@@ -4,13 +4,13 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from chipcash.database import Row
 from chipcash.pos import model as m
-from chipcash.pos.books import Books
+from chipcash.pos.books import Books, Move
 from chipcash.pos.model import PaymentState as P
 from chipcash.pos.model import TransferKind
 from chipcash.terminal import places, verify_receipt
@@ -18,7 +18,15 @@ from chipcash.terminal.receipt import Stretch
 from chipcash.trust import object_id
 from chipcash_wire import objects as o
 
-__all__ = ["DEPOSIT_INTERVALS", "CenterService", "Judged", "Settling", "judged", "promise_of"]
+__all__ = [
+    "DEPOSIT_INTERVALS",
+    "CenterService",
+    "Judged",
+    "Sending",
+    "Settling",
+    "judged",
+    "promise_of",
+]
 
 DEPOSIT_INTERVALS = 200
 """Most intervals in one deposit: its receipt, with a title for each, has to stay under 64 KiB."""
@@ -76,6 +84,14 @@ def judged(outcomes: Sequence[tuple[int, int]]) -> Judged:
     return Judged(P.DISPUTED, settled, lost, why)
 
 
+@dataclass(frozen=True)
+class Sending:
+    """A stored deposit and the titles that go with it."""
+
+    deposit: o.Deposit
+    titles: Sequence[o.Title]
+
+
 class Settling(Books):
     """Deposits and what their receipts bring."""
 
@@ -101,9 +117,13 @@ class Settling(Books):
         )  # fmt: skip
 
     def _settle(self, client: CenterService, deposit: o.Deposit, report: m.SyncReport) -> None:
-        """Send a stored deposit and book its receipt, in one transaction. Idempotent."""
-        payments = self._payments_of(deposit)
-        receipt = client.settle(deposit, self._spent_titles(deposit, payments))
+        """Send a stored deposit and book its receipt. Idempotent."""
+        titles = self._spent_titles(deposit)
+        self._book(Sending(deposit, titles), client.settle(deposit, titles), report)
+
+    def _book(self, sent: Sending, receipt: o.Receipt, report: m.SyncReport) -> None:
+        """Verify a stored deposit's receipt and book it, in one transaction. Idempotent."""
+        deposit = sent.deposit
         verify_receipt(receipt, deposit, self.trust)
         with self.store.transaction():
             row = self._need("SELECT kind, receipt FROM deposits WHERE nonce = ?", deposit.nonce)
@@ -111,7 +131,7 @@ class Settling(Books):
                 return  # booked by another process in the meantime
             report.titles_received += self._add_titles(receipt.titles)
             if row["kind"] == "PAYMENTS":
-                settled = self._book_payments(deposit, payments, receipt, report)
+                settled = self._book_payments(sent, receipt, report)
             else:
                 settled = self._book_transfer(deposit, receipt, report)
             self.store.execute(
@@ -125,21 +145,12 @@ class Settling(Books):
                 report.add(self._transfer(deposit.nonce))
                 self._book_promise(deposit, receipt, settled, report)
 
-    def _payments_of(self, deposit: o.Deposit) -> dict[bytes, o.Payment]:
-        """The payments in a deposit, as they came, by claim_id; none of a transfer."""
-        return {
-            row["claim_id"]: o.Payment.decode(row["data"])
-            for row in self.store.all(
-                "SELECT claim_id, data FROM payments WHERE deposit = ?", deposit.nonce
-            )
-        }
-
-    def _spent_titles(
-        self, deposit: o.Deposit, payments: Mapping[bytes, o.Payment]
-    ) -> list[o.Title]:
+    def _spent_titles(self, deposit: o.Deposit) -> list[o.Title]:
         """The titles that a deposit's claims spend: of payments as they came, of transfers from the books."""
         found = {
-            object_id(title): title for payment in payments.values() for title in payment.titles
+            object_id(title): title
+            for row in self.store.all("SELECT data FROM payments WHERE deposit = ?", deposit.nonce)
+            for title in o.Payment.decode(row["data"]).titles
         }
         for item in (item for claim in deposit.claims for item in claim.inputs):
             if item.title_id not in found:
@@ -148,40 +159,40 @@ class Settling(Books):
                     found[item.title_id] = o.Title.decode(row["data"])
         return list(found.values())
 
-    def _book_payments(
-        self,
-        deposit: o.Deposit,
-        payments: Mapping[bytes, o.Payment],
-        receipt: o.Receipt,
-        report: m.SyncReport,
-    ) -> int:
+    def _book_payments(self, sent: Sending, receipt: o.Receipt, report: m.SyncReport) -> int:
         total = 0
+        moves: list[Move] = []
         parts: list[tuple[bytes, Stretch]] = []
+        serials = {object_id(title): title.serial for title in sent.titles}
         results = {result.claim_id: result for result in receipt.results}
-        for claim in deposit.claims:
+        for claim in sent.deposit.claims:
             claim_id = object_id(claim)
             outcomes = results[claim_id].outcomes
             told = judged([(x.hi - x.lo, x.state) for x in outcomes])
-            change = self._move(
-                claim_id,
-                told.state,
-                settled_fen=told.settled_fen,
-                disputed_fen=told.disputed_fen,
-                reason=told.reason,
+            moves.append(
+                Move(
+                    claim_id,
+                    told.state,
+                    settled_fen=told.settled_fen,
+                    disputed_fen=told.disputed_fen,
+                    reason=told.reason,
+                )
             )
-            if change is not None:
-                report.add(change)
-            for outcome, title in zip(outcomes, payments[claim_id].titles, strict=True):
-                if outcome.state == o.SETTLED:
-                    total += outcome.hi - outcome.lo
-                    parts.append((claim_id, (title.serial, outcome.lo, outcome.hi)))
+            for x in outcomes:
+                if x.state == o.SETTLED:
+                    total += x.hi - x.lo
+                    parts.append((claim_id, (serials[x.title_id], x.lo, x.hi)))
+        for change in self._move(*moves):
+            report.add(change)
         found = places(receipt, self.public, [stretch for _, stretch in parts])
-        for (claim_id, _), stretches in zip(parts, found, strict=True):
-            for stretch in stretches:
-                self.store.execute(
-                    "INSERT INTO parts (claim_id, serial, lo, hi) VALUES (?,?,?,?)",
-                    claim_id, *stretch,
-                )  # fmt: skip
+        self.store.execute_many(
+            "INSERT INTO parts (claim_id, serial, lo, hi) VALUES (?,?,?,?)",
+            [
+                (claim_id, *stretch)
+                for (claim_id, _), stretches in zip(parts, found, strict=True)
+                for stretch in stretches
+            ],
+        )
         self._place_parts()
         return total
 
@@ -209,8 +220,7 @@ class Settling(Books):
                 kinds = self._left_as(row["claim_id"])
                 if kinds is not None:
                     to = P.REDEEMED if kinds == {TransferKind.REDEEM} else P.SPENT
-                    change = self._move(row["claim_id"], to)
-                    if change is not None:
+                    for change in self._move(Move(row["claim_id"], to)):
                         report.add(change)
         return total
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 
 from chipcash.pos import model as m
+from chipcash.pos.books import Move
 from chipcash.pos.charging import Charging
 from chipcash.pos.errors import PosError
 from chipcash.pos.model import PaymentState as P
-from chipcash.pos.settling import DEPOSIT_INTERVALS, CenterService
+from chipcash.pos.settling import DEPOSIT_INTERVALS, CenterService, Sending
 from chipcash.pos.transfers import Transfers
 from chipcash.trust import object_id
 from chipcash_wire import objects as o
@@ -41,15 +43,11 @@ class Synchronising(Charging, Transfers):
         step is durable before the next begins.
 
         told: is called with each change and transfer, which the report then does not hold, so that its size
-        stays bounded. stop: asked between two deposits; once it is true, no further one is sent. Raises
+        stays bounded. stop: asked before each deposit; once it is true, no further one is begun. Raises
         CenterUnreachable or CenterRefused; what was done before stays done, the rest is still queued.
         """
         report = m.SyncReport(told=told)
-        while not stop():
-            deposit = self._next_deposit(report)
-            if deposit is None:
-                break
-            self._settle(client, deposit, report)
+        self._sync_deposits(client, report, stop)
         self._give_up_bills()
         for row in self.store.all(
             "SELECT nonce, void FROM requests WHERE state = 'VOIDED' AND void_sent = 0 ORDER BY id"
@@ -81,36 +79,66 @@ class Synchronising(Charging, Transfers):
             except PosError:
                 _log.info("request %s was answered meanwhile", row["nonce"].hex())
 
-    def _next_deposit(self, report: m.SyncReport) -> o.Deposit | None:
-        """The next deposit to send: one under way, else of a promised refund that is due, else a new one of
-        pending payments, SUBMITTED now."""
-        row = self.store.one("SELECT data FROM deposits WHERE receipt IS NULL ORDER BY id LIMIT 1")
-        if row is not None:
-            return o.Deposit.decode(row["data"])
-        with self.store.transaction():
-            if self._keep_promises(report):
-                row = self._need(
-                    "SELECT data FROM deposits WHERE receipt IS NULL ORDER BY id LIMIT 1"
-                )
-                return o.Deposit.decode(row["data"])
-            claims: list[o.Claim] = []
-            intervals = 0
-            for row in self.store.all(
-                "SELECT data FROM payments WHERE state = 'PENDING' ORDER BY deadline, id LIMIT ?",
-                o.MAX_CLAIMS,
-            ):
-                claim = o.Payment.decode(row["data"]).claim
-                intervals += len(claim.inputs)
-                if intervals > DEPOSIT_INTERVALS:
-                    break
-                claims.append(claim)
-            if not claims:
-                return None
-            deposit = self._new_deposit(claims)
-            self._store_deposit(deposit, "PAYMENTS")
-            for claim in claims:
-                self._move(object_id(claim), P.SUBMITTED, deposit=deposit.nonce)
-        return deposit
+    def _sync_deposits(
+        self, client: CenterService, report: m.SyncReport, stop: Callable[[], bool]
+    ) -> None:
+        """Send all deposits and book their receipts, in their order. While one is at the center, the next is
+        prepared here and the last one booked, so that neither waits for the other."""
+        with ThreadPoolExecutor(1, "deposits") as line:
+
+            def send(sending: Sending) -> tuple[Sending, Future[o.Receipt]]:
+                return sending, line.submit(client.settle, sending.deposit, sending.titles)
+
+            flying: tuple[Sending, Future[o.Receipt]] | None = None
+            while True:
+                begun = flying and flying[0].deposit.nonce
+                upcoming = None if stop() else self._next_deposit(report, begun)
+                if flying is None:
+                    if upcoming is None:
+                        return
+                    flying = send(upcoming)
+                    continue
+                sent, answer = flying
+                receipt = answer.result()
+                flying = send(upcoming) if upcoming else None
+                self._book(sent, receipt, report)
+
+    def _next_deposit(self, report: m.SyncReport, begun: bytes | None) -> Sending | None:
+        """The next deposit to send: one that waits, but for that with the nonce begun, which is on its way;
+        else of a promised refund that is due; else a new one of pending payments, SUBMITTED now."""
+        waiting = (
+            "SELECT data FROM deposits WHERE receipt IS NULL AND nonce IS NOT ? ORDER BY id LIMIT 1"
+        )
+        row = self.store.one(waiting, begun)
+        if row is None:
+            with self.store.transaction():
+                if not self._keep_promises(report):
+                    return self._submit_pending()
+                row = self._need(waiting, begun)
+        deposit = o.Deposit.decode(row["data"])
+        return Sending(deposit, self._spent_titles(deposit))
+
+    def _submit_pending(self) -> Sending | None:
+        """A deposit of the payments whose deadline comes first, inside a transaction; None if none is
+        pending."""
+        taken: list[tuple[bytes, o.Payment]] = []
+        intervals = 0
+        for row in self.store.all(
+            "SELECT claim_id, data FROM payments WHERE state = 'PENDING' ORDER BY deadline, id LIMIT ?",
+            o.MAX_CLAIMS,
+        ):
+            payment = o.Payment.decode(row["data"])
+            intervals += len(payment.claim.inputs)
+            if intervals > DEPOSIT_INTERVALS:
+                break
+            taken.append((row["claim_id"], payment))
+        if not taken:
+            return None
+        deposit = self._new_deposit([payment.claim for _, payment in taken])
+        self._store_deposit(deposit, "PAYMENTS")
+        self._move(*(Move(claim_id, P.SUBMITTED, deposit.nonce) for claim_id, _ in taken))
+        titles = {object_id(title): title for _, payment in taken for title in payment.titles}
+        return Sending(deposit, list(titles.values()))
 
     def _drop_expired(self, live: set[bytes]) -> None:
         """What expired and is not live any more came back under a new title: stop counting the old one."""

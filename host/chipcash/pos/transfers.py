@@ -105,7 +105,7 @@ class Transfers(Promises):
                 "Nothing of this transfer came too late: there is nothing to have back.",
                 hint="What was paid to somebody is theirs; ask them to pay it back.",
             )
-        titles = self._spent_titles(deposit, {})
+        titles = self._spent_titles(deposit)
         came = 0
         for claim in late:
             request = o.Reclaim(header=self.trust.header, claims=(claim,), voids=())
