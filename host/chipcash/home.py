@@ -33,11 +33,11 @@ from chipcash_wire import objects as o
 if TYPE_CHECKING:
     from chipcash.center.cluster import Cluster  # needs what only a center of several ledgers has
 
-__all__ = ["Home", "init"]
+__all__ = ["Home", "LogFiles", "init"]
 
 
 @dataclass(frozen=True)
-class _LogFiles:
+class LogFiles:
     """Folders of a log, its private key, and its key string."""
 
     public: Path
@@ -87,6 +87,10 @@ class Home:
         from chipcash.center.cluster import ClusterGateway
 
         return ClusterGateway(cluster, *values)
+
+    def home_ledger(self) -> Center:
+        """The ledger of this directory alone, of a center that may have several. Raises DatabaseError."""
+        return Center(self.ledger(), self.key("center"), self.trust(), self.parameters())
 
     def cluster(self) -> Cluster | None:
         """Where the ledgers are of a center that has several; None if it has one. Raises CenterError."""
@@ -148,14 +152,24 @@ class Home:
 
         Raises LogError if it is gone, or another process writes it.
         """
-        there = self._log_files(partition)
+        there = self.log_files(partition)
         return Log(there.public, there.entries, SigningKey.load(there.key, SIGNATURE))
 
     def log_reader(self, partition: int | None = None) -> LogReader:
         """The center's log, or a partition's, to be read."""
-        there = self._log_files(partition)
-        key = Key.parse(there.key_string.read_text("utf-8"), SIGNATURE)
-        return LogReader(key, Folder(there.public), Folder(there.entries))
+        there = self.log_files(partition)
+        return LogReader(self.log_key(partition), Folder(there.public), Folder(there.entries))
+
+    def log_key(self, partition: int | None = None) -> Key:
+        """The public key of the center's log, or of a partition's. Raises LogError if it is not here."""
+        path = self.log_files(partition).key_string
+        try:
+            return Key.parse(path.read_text("utf-8"), SIGNATURE)
+        except OSError:
+            raise LogError(
+                f"{path} is missing: the key of a log, by which it is known how far it goes.",
+                hint="Copy it from where the center was made; it is public.",
+            ) from None
 
     def begin_logs(self, partitions: int | None = None) -> None:
         """Make keys and logs of a center that has none, or what a crash left out. Raises LogError.
@@ -167,7 +181,7 @@ class Home:
             self._begin_log(number, Scope(cards=False, number=number, of=partitions or 1))
 
     def _begin_log(self, partition: int | None, scope: Scope) -> None:
-        there = self._log_files(partition)
+        there = self.log_files(partition)
         if there.key_string.is_file():
             return
         if there.key.is_file():
@@ -185,14 +199,14 @@ class Home:
             self.log(partition).close()  # there is one: it is whole, or this says why not
         files.replace(there.key_string, f"{key.key}\n".encode(), 0o644)
 
-    def _log_files(self, partition: int | None) -> _LogFiles:
+    def log_files(self, partition: int | None = None) -> LogFiles:
         """Where the log of a partition is, or the one that a center has without any."""
         log = self.directory / "log"
         if partition is None:
             key = self.directory / "log.key"
-            return _LogFiles(self.log_public, log / "entries", key, self.log_key_file)
+            return LogFiles(self.log_public, log / "entries", key, self.log_key_file)
         name = f"p{partition:04}"
-        return _LogFiles(
+        return LogFiles(
             self.log_public / name,
             log / "entries" / name,
             self.directory / f"log-{name}.key",

@@ -98,6 +98,7 @@ def run_worker(home: Home, point: str, *nodes: str) -> None:
         cluster.access("worker"),
         nodes,
         lambda number, of, place: home.partition(number, of, cluster.storage(number, place)),
+        home.log_key,
     )
     asyncio.run(working.run(lambda: print("works", flush=True)))
 

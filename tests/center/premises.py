@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from chipcash.center.errors import CenterUnreachable
 from chipcash.center.gateway import Gateway
 from chipcash.center.registration import Center
 from chipcash.center.worker import Worker
+from chipcash.cli.partitions import log_writers
 from chipcash.crypto import PrivateKey
 from chipcash.database import DatabaseError
 from chipcash.log.scope import partition_of
@@ -66,6 +67,12 @@ class Premises:
                 if time.monotonic() > deadline:
                     raise
                 time.sleep(0.2)
+        self.write_logs()
+
+    def write_logs(self) -> None:
+        """As a gateway does that writes the logs: workers hear how far they go, and else take no orders."""
+        with closing(self.gateway()) as gateway, log_writers(self.home, gateway, ()):
+            pass
 
     def close(self) -> None:
         self.nats.close()
@@ -81,6 +88,7 @@ class Premises:
             lambda number, of, place: self.home.partition(
                 number, of, self.cluster.storage(number, place)
             ),
+            self.home.log_key,
         )
         thread = threading.Thread(
             target=lambda: loop.run_until_complete(worker.run(ready.set)), daemon=True

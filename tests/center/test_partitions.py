@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,14 +15,17 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
+from pathlib import Path
 
 import psycopg
 import pytest
 
+from chipcash.backup import back_up
+from chipcash.center import jetstream
 from chipcash.center.bodies import join, split
 from chipcash.center.client import CenterClient
 from chipcash.center.cluster import ClusterGateway
-from chipcash.center.errors import CenterUnreachable
+from chipcash.center.errors import CenterError, CenterUnreachable, LedgerError
 from chipcash.center.jetstream import (
     CONSUMER,
     OPERATION,
@@ -33,11 +37,11 @@ from chipcash.center.jetstream import (
 )
 from chipcash.center.moving import STEPS, move
 from chipcash.center.orders import Order, Reply
-from chipcash.center.postgres import create_ledger
+from chipcash.center.postgres import load_ledger, schemas
+from chipcash.center.restoring import STEPS as STEPS_BACK
+from chipcash.center.restoring import dump_folder, restore
 from chipcash.center.service import Service
 from chipcash.database import DatabaseError
-from chipcash.log.errors import LogError
-from chipcash.log.scope import partition_of
 from chipcash.trust import object_id
 from chipcash_wire import objects as o
 from tests.builders import changed
@@ -295,9 +299,143 @@ def test_the_queue_loses_everything(
         here.nats.start(0)
         assert here.cluster.set_up() == before
         here.cluster.upgrade()
+        here.write_logs()  # as the gateway does every 10 s
         load.wait(10)
     with here.working():
         count(here, gateway, here.loads)
+
+
+# ---- ledgers that are lost, or older than their logs -------------------------------------------------
+
+
+def put_back(here: Premises, gateway: ClusterGateway, number: int, backup: Path) -> None:
+    """Replace a partition's ledger by that of a backup, behind everybody's back."""
+    place = gateway.stream.table()[0][number].place
+    url, schema = here.cluster.node(place.node), place.schema(number)
+    load_ledger(dump_folder(backup, number), url, "older")
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(f"DROP SCHEMA {schema} CASCADE")
+        connection.execute(f"ALTER SCHEMA older RENAME TO {schema}")
+        connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+
+
+def backed_up(here: Premises, place: OpenWorld, backup: Path) -> list[o.Title]:
+    """Make a backup while money moves; titles that were there before. The logs know what moved after it."""
+    with here.working():
+        titles = place.coins(10, of_each=2)
+        with new_load(here, place, 300) as load:
+            load.wait(10)
+            back_up(here.home, backup)
+            load.wait(10)
+            assert load.running, "nothing moves any more"
+            load.stop()
+    here.write_logs()
+    return titles
+
+
+def facts_of(gateway: ClusterGateway, number: int) -> int:
+    return gateway._read(number, lambda ledger: ledger.facts())
+
+
+def test_one_partition_is_brought_back_while_the_others_go_on(
+    here: Premises,
+    place: OpenWorld,
+    gateway: ClusterGateway,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(jetstream, "_ANSWER_S", 0.7)
+    backup = tmp_path / "backup"
+    titles = backed_up(here, place, backup)
+    spent = place.deposit(place.claim("alice", "shop", [(titles[0], 0, 1)]))
+    with here.working(), program(here, "serve", "--port", "0") as center:
+        newest = facts_of(gateway, 0)
+        assert restore(here.home, 0, backup=backup) is None, "nothing was missing"
+        put_back(here, gateway, 0, backup)
+        older = facts_of(gateway, 0)
+        assert older < newest
+        # The worker that was at work looks again, as does one that comes.
+        for _ in range(2):
+            with pytest.raises(CenterUnreachable), here.working():
+                gateway.settle(spent, [titles[0]])
+        with new_load(here, place, 0, *titles[2:]):
+            pass
+        for point in STEPS_BACK[1:]:
+
+            def step(name: str, point: str = point) -> None:
+                if name == point:
+                    raise Cut
+
+            with pytest.raises(Cut):
+                restore(here.home, 0, backup=backup, step=step)
+        with pytest.raises(CenterUnreachable):
+            gateway.settle(spent, [titles[0]])
+        assert restore(here.home, 0, backup=backup) == newest - older
+        center.send_signal(signal.SIGINT)
+        assert center.wait(30) == 0
+        waited = Load(place, titles, gateway.settle)
+        here.loads.append(waited)
+        waited.acknowledged.append((spent, gateway.settle(spent, titles).encode()))
+        with new_load(here, place, 5):
+            pass
+        count(here, gateway, here.loads)
+    here.write_logs()
+    # One that went on after it was put back is of another history.
+    put_back(here, gateway, 0, backup)
+    where = gateway.stream.table()[0][0].place
+    with closing(here.home.partition(0, 4, here.cluster.storage(0, where))) as forked:
+        forked.settle(place.deposit(place.claim("alice", "kiosk", [(titles[1], 0, 10)])))
+    with pytest.raises(LedgerError, match="nothing was changed"):
+        restore(here.home, 0)
+    # It is gone altogether: first nobody says so, then somebody does, and the log has all of it.
+    url = here.cluster.node(where.node)
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(f"DROP SCHEMA {where.retired(0)} CASCADE")
+    with pytest.raises(CenterError, match="cannot be looked at"):
+        restore(here.home, 0)
+    (other,) = (node for node in NODES if node != where.node)
+    assert (restore(here.home, 0, node=other, lost=True) or 0) > newest
+    with here.working(), new_load(here, place, 5):
+        pass
+    count(here, gateway, here.loads)
+
+
+def test_all_ledgers_are_brought_back(
+    here: Premises, place: OpenWorld, gateway: ClusterGateway, tmp_path: Path
+) -> None:
+    """Nodes, queue and home ledger are lost at once; a backup and the logs are there."""
+    backup = tmp_path / "backup"
+    backed_up(here, place, backup)
+    gateway.close()
+    here.nats.kill(0)
+    here.nats.forget(0)
+    here.nats.start(0)
+    for url in here.cluster.nodes.values():
+        with psycopg.connect(url, autocommit=True) as connection:
+            for schema in schemas(url):
+                if schema.startswith("p0"):
+                    connection.execute(f"DROP SCHEMA {schema} CASCADE")
+    for path in here.home.directory.glob("ledger.db*"):
+        path.unlink()
+    shutil.copy(backup / "ledger.db", here.home.directory)
+    with program(here, "partitions", "setup") as setup:
+        assert setup.wait(30) == 0
+    with closing(here.gateway()) as fresh:
+        place.center = fresh
+        # Empty ledgers, and no word of how far their logs go: nobody settles, or registers a coin again.
+        with pytest.raises(CenterUnreachable), here.working():
+            place.issue(1, "alice")
+        here.write_logs()
+        with pytest.raises(CenterUnreachable), here.working():
+            place.issue(1, "alice")
+        with program(here, "recover", "--from", str(backup)) as recovering:
+            assert recovering.wait(60) == 0
+        with here.working(), new_load(here, place, 5):
+            pass
+        count(here, fresh, here.loads)
 
 
 # ---- the programs, as they are run --------------------------------------------------------------------
@@ -333,39 +471,18 @@ def test_a_worker_ends_also_where_nats_has_ended(here: Premises) -> None:
         here.nats.start(0)
 
 
-def test_a_center_begins_where_a_node_is_away_and_not_where_a_ledger_is_too_old(
+def test_a_center_begins_where_a_node_is_away(
     here: Premises, place: OpenWorld, gateway: ClusterGateway
 ) -> None:
-    serve = ("serve", "--port", "0")
-    with here.working():
-        (title,) = place.coins(5, partitions=4)[:1]
-    number = partition_of(title.serial, 4)
-    with program(here, *serve) as center:  # whose logs have it before it ends
+    server = here.nodes["a"]
+    server.kill()
+    with program(here, "serve", "--port", "0") as center:
+        assert center.poll() is None
+        server.start()
+        with here.working(), new_load(here, place, 5):
+            pass
         center.send_signal(signal.SIGINT)
         assert center.wait(30) == 0
-    assert here.home.log_reader(number).checkpoint()[0].size > 0
-    table, _ = gateway.stream.table()
-    where = table[number].place
-    server = here.nodes[where.node]
-    server.kill()
-    with program(here, *serve) as center:
-        assert center.poll() is None
-    server.start()
-    # Of an older backup: nothing of this partition is in it.
-    url, schema = here.cluster.node(where.node), where.schema(number)
-    with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute(f"ALTER SCHEMA {schema} RENAME TO newer")
-        create_ledger(url, schema)
-        try:
-            with program(here, *serve) as center:
-                assert center.wait(30) == LogError.exit_code
-        finally:
-            connection.execute(f"DROP SCHEMA {schema} CASCADE")
-            connection.execute(f"ALTER SCHEMA newer RENAME TO {schema}")
-    with program(here, *serve) as center:
-        assert center.poll() is None
-    with here.working(), new_load(here, place, 5):
-        pass
     count(here, gateway, here.loads)
 
 

@@ -25,6 +25,7 @@ from chipcash import files
 from chipcash.center import postgres
 from chipcash.center.errors import CenterError, CenterUnreachable
 from chipcash.center.gateway import Gateway
+from chipcash.center.heads import Head
 from chipcash.center.inquiry import Inquiry
 from chipcash.center.jetstream import (
     BUCKET,
@@ -51,7 +52,12 @@ _LIST_S = 1.0
 
 _READ_TABLE = (f"$JS.API.STREAM.INFO.KV_{BUCKET}", f"$JS.API.DIRECT.GET.KV_{BUCKET}.>")
 _MAY_PUBLISH = {
-    "gateway": ("chipcash.settle.*", f"$JS.API.CONSUMER.INFO.*.{CONSUMER}", *_READ_TABLE),
+    "gateway": (
+        "chipcash.settle.*",
+        f"$KV.{BUCKET}.head.*",
+        f"$JS.API.CONSUMER.INFO.*.{CONSUMER}",
+        *_READ_TABLE,
+    ),
     # No order, and nothing that makes, changes or empties a stream.
     "worker": (
         f"$JS.API.CONSUMER.MSG.NEXT.*.{CONSUMER}",
@@ -110,11 +116,12 @@ class Cluster:
         )
 
     def make_users(self) -> None:
-        """Make the NATS users' passwords, and the file for its servers."""
+        """Make the NATS users' passwords, those that there are not yet, and the file for its servers."""
         users = []
         for user in USERS:
-            password = secrets.token_urlsafe(32)
-            files.replace(self._password(user), f"{password}\n".encode())
+            if not self._password(user).is_file():
+                files.create(self._password(user), f"{secrets.token_urlsafe(32)}\n".encode())
+            password = self._password(user).read_text().strip()
             may = ", ".join(json.dumps(subject) for subject in _MAY_PUBLISH[user])
             inbox = ">" if user == "admin" else f"_INBOX.{user}.>"
             users.append(
@@ -157,20 +164,23 @@ class Cluster:
         """The same, closed at the end of a `with`."""
         return closing(self.storage(number, place))
 
-    def set_up(self) -> Table:
+    def set_up(self, lost: bool = False) -> Table:
         """Make what is missing: streams, the table of partitions, and empty ledgers; the table.
 
         Where NATS has lost the table, it is made from the ledgers that the nodes have. Raises CenterError if
-        some of those are missing although others hold money; DatabaseError; CenterUnreachable.
+        some of those are missing although others hold money, unless these are lost: then there are empty
+        ones, which no worker takes before restore() has filled them. DatabaseError; CenterUnreachable.
         """
         stream = JetStream(self.access("admin"))
         try:
             found = self._found()
             new = Table.new(self.partitions, list(self.nodes))
-            if len(found) < self.partitions and any(map(self._holds_money, found.items())):
+            missing = len(found) < self.partitions and not lost
+            if missing and any(map(self._holds_money, found.items())):
                 raise CenterError(
                     f"{self.partitions - len(found)} partitions are on no node, and others hold money.",
-                    hint=f"See that {self.directory / PARTITIONS_FILE} names all nodes. Nothing was made.",
+                    hint=f"See that {self.directory / PARTITIONS_FILE} names all nodes; nothing was made. If"
+                    " they are gone for good: --lost, then chipcash center recover.",
                 )
             for number in range(self.partitions):
                 if number not in found:
@@ -183,7 +193,10 @@ class Cluster:
             stream.close()
 
     def upgrade(self) -> None:
-        """Bring the ledgers of an older version to this program's; nobody may use them meanwhile."""
+        """Bring the ledgers of an older version to this program's; nobody may use them meanwhile. Also what
+        NATS users may do, where all of them are known."""
+        if all(self._password(user).is_file() for user in USERS):
+            self.make_users()
         stream = JetStream(self.access("admin"))
         try:
             table, _ = stream.table()
@@ -279,6 +292,10 @@ class ClusterGateway(Gateway):
                 "The center's queue cannot be reached.", hint="It is tried again all the time."
             )
         return super().facts()
+
+    def tell_head(self, number: int, head: Head) -> None:
+        """Tell workers how far a partition's log goes. Raises CenterUnreachable."""
+        self.stream.tell_head(number, head.encode())
 
     def partition_states(self) -> list[PartitionState]:
         """Of each partition where it is and where to it moves, what waits, and who works for it.

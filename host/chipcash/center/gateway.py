@@ -91,7 +91,7 @@ class Gateway(Center):
         self._ledgers = ledgers
         self.partitions = partitions
         self._pool = ThreadPoolExecutor(_READERS, "partition")
-        self._listed = [0] * partitions
+        self._listed: dict[int, tuple[Inquiry, int]] = {}
 
     def close(self) -> None:
         """Close the home ledger; queue and partitions are their owner's to close."""
@@ -207,12 +207,19 @@ class Gateway(Center):
             raise failed
 
     def _list_accused(self, number: int) -> None:
-        for seq, evidence in self._ledgers(number).evidence_after(self._listed[number]):
+        ledger = self._ledgers(number)
+        of, after = self._listed.get(number, (ledger, 0))
+        if (
+            of is not ledger
+        ):  # it moved, or was brought forward from a backup: its numbers may be others
+            after = 0
+        for seq, evidence in ledger.evidence_after(after):
             try:
                 self._register_evidence(evidence)
             except EvidenceInvalid as error:  # nobody is accused by who can write to a node
                 _log.error("Evidence in partition %d is none: %s", number, error)
-            self._listed[number] = seq
+            after = seq
+        self._listed[number] = ledger, after
 
     def _register_evidence(self, evidence: o.Evidence) -> None:
         """Keep evidence that a partition found, and list the key that it accuses. Raises EvidenceInvalid."""

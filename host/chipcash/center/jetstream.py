@@ -45,6 +45,7 @@ __all__ = [
     "JetStreamQueue",
     "PartitionState",
     "connect",
+    "read_head",
     "read_table",
     "stream_name",
     "subject_of",
@@ -54,6 +55,8 @@ _log = logging.getLogger(__name__)
 
 BUCKET = "chipcash"
 _TABLE = "partitions"
+_HEAD = "head.{:04}"
+"""The key with how far a partition's log goes."""
 CONSUMER = "settlement"
 OPERATION = "Chipcash-Operation"
 REPLY_TO = "Chipcash-Reply"
@@ -129,6 +132,18 @@ async def read_table(client: NATS) -> tuple[Table, int]:
             hint="Make them there: chipcash center partitions setup",
         ) from None
     return Table.decode(entry.value or b""), entry.revision or 0
+
+
+async def read_head(client: NATS, number: int) -> bytes:
+    """How far a partition's log goes, as who writes it told last. Raises CenterError where nobody did."""
+    try:
+        bucket = await client.jetstream(timeout=_CALL_S).key_value(BUCKET)
+        return (await bucket.get(_HEAD.format(number))).value or b""
+    except (BucketNotFoundError, KeyNotFoundError):
+        raise CenterError(
+            "Nobody has said yet how far its log goes, so that its ledger could be too old.",
+            hint="Start the gateway that writes the logs: chipcash center serve",
+        ) from None
 
 
 async def _told(error: Exception) -> None:
@@ -262,6 +277,14 @@ class JetStream:
             return await bucket.update(_TABLE, table.encode(), last=revision)
         except KeyWrongLastSequenceError:
             return None
+
+    def tell_head(self, number: int, head: bytes) -> None:
+        """Tell workers how far a partition's log goes."""
+        self.run(self._tell_head(number, head))
+
+    async def _tell_head(self, number: int, head: bytes) -> None:
+        bucket = await self.js.key_value(BUCKET)
+        await bucket.put(_HEAD.format(number), head)
 
     # ---- what to watch ------------------------------------------------------------------------------
 

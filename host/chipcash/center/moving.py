@@ -22,7 +22,7 @@ from chipcash.center.inquiry import Inquiry
 from chipcash.center.jetstream import JetStream
 from chipcash.center.partitions import Assignment, Place, Table
 
-__all__ = ["STEPS", "move"]
+__all__ = ["STEPS", "move", "replace_table"]
 
 STEPS = ("mark", "fence", "copy", "flip")
 
@@ -51,7 +51,7 @@ def move(
             step("mark")
             target = Place(node, (target or place).generation + 1)
             table = table.changed(number, Assignment(place, target))
-            revision = _replace(stream, table, revision)
+            revision = replace_table(stream, table, revision)
         old, new = cluster.node(place.node), cluster.node(target.node)
         step("fence")
         postgres.rename_ledger(old, place.schema(number), place.retired(number))
@@ -60,17 +60,19 @@ def move(
         with cluster.opened(number, target) as storage:
             Inquiry(storage).check()
         step("flip")
-        _replace(stream, table.changed(number, Assignment(target)), revision)
+        replace_table(stream, table.changed(number, Assignment(target)), revision)
         return target
     finally:
         stream.close()
 
 
-def _replace(stream: JetStream, table: Table, revision: int) -> int:
+def replace_table(stream: JetStream, table: Table, revision: int) -> int:
+    """Put another table in the place of that revision; the new one's. Raises CenterError if somebody else
+    has done so."""
     replaced = stream.replace_table(table, revision)
     if replaced is None:
         raise CenterError(
-            "Somebody else changed where partitions are at the same time; this move was not finished.",
+            "Somebody else changed where partitions are at the same time; this was not finished.",
             hint="See where they are: chipcash center partitions list. Then repeat it.",
         )
     return replaced

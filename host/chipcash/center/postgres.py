@@ -8,12 +8,16 @@ advisory lock: what a transaction decided then holds, also against other centers
 
 from __future__ import annotations
 
+import json
+import os
 import secrets
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
+from chipcash import files
 from chipcash.center import migrations
 from chipcash.center.migrations import StepFailed
 from chipcash.center.storage import UPGRADE, Given, Query, Row, Storage
@@ -30,13 +34,21 @@ except ImportError as error:
     ) from None
 
 __all__ = [
+    "DUMP_FILE",
     "PostgresStorage",
     "copy_ledger",
     "create_ledger",
+    "dump_ledger",
+    "dumped_facts",
+    "load_ledger",
     "rename_ledger",
     "schemas",
+    "unnamed_schema",
     "upgrade",
 ]
+
+DUMP_FILE = "ledger.json"
+"""In the folder of a copied ledger: its version, number of facts, tables and columns. Written last."""
 
 _LOCK = 0x63686970_63617368
 _LOCKED = "hashtextextended(current_schema(), %s)"
@@ -225,35 +237,125 @@ def copy_ledger(source: str, source_schema: str, url: str, schema: str) -> None:
     """
     if schema in schemas(url):
         return
-    # A name of its own, which nobody else fills at the same time. One that was cut off is garbage.
-    unnamed = f"{schema}_copy_{secrets.token_hex(4)}"
-    create_ledger(url, unnamed)
     with (
         _told(_shown(source)),
         psycopg.connect(_within(source, source_schema), connect_timeout=_CONNECT_S) as given,
-        psycopg.connect(_within(url, unnamed), connect_timeout=_CONNECT_S) as taken,
     ):
         given.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-        tables = taken.execute(
-            "SELECT table_name FROM information_schema.tables WHERE table_schema = %s"
-            " ORDER BY table_name <> 'coins', table_name",  # what refers to coins comes behind them
-            [unnamed],
-        ).fetchall()
-        for (table,) in tables:
-            columns = taken.execute(
-                "SELECT column_name FROM information_schema.columns WHERE table_schema = %s"
-                " AND table_name = %s",
-                [unnamed, table],
-            ).fetchall()
-            listed = psycopg.sql.SQL(", ").join(psycopg.sql.Identifier(name) for (name,) in columns)
-            name = psycopg.sql.Identifier(table)
-            taken.execute(psycopg.sql.SQL("DELETE FROM {}").format(name))
-            out = psycopg.sql.SQL("COPY {} ({}) TO STDOUT (FORMAT BINARY)").format(name, listed)
-            into = psycopg.sql.SQL("COPY {} ({}) FROM STDIN (FORMAT BINARY)").format(name, listed)
-            with given.cursor().copy(out) as read, taken.cursor().copy(into) as write:
-                for data in read:
+        _fill(url, schema, lambda table, columns: _copied(given, table, columns))
+
+
+def dump_ledger(url: str, schema: str, folder: Path) -> None:
+    """Copy a ledger as one commit has it into a new folder, while others write to it. Raises DatabaseError,
+    OSError; what was copied is then incomplete, and has no DUMP_FILE."""
+    PostgresStorage(url, schema).close()  # there is one, of this program's version
+    files.make_folder(folder)
+    with (
+        _told(_shown(url)),
+        psycopg.connect(_within(url, schema), connect_timeout=_CONNECT_S) as given,
+    ):
+        given.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        tables = _tables(given, schema)
+        for table, columns in tables.items():
+            with (folder / f"{table}.copy").open("wb") as file:
+                os.fchmod(file.fileno(), 0o600)
+                for data in _copied(given, table, columns):
+                    file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+        (following,) = given.execute("SELECT next FROM sequence").fetchone() or (1,)
+    told = {"version": migrations.HEAD, "facts": following - 1, "tables": tables}
+    files.replace(folder / DUMP_FILE, (json.dumps(told, indent=1) + "\n").encode())
+
+
+def load_ledger(folder: Path, url: str, schema: str) -> None:
+    """Make a ledger in a new schema from such a folder. Raises DatabaseError, OSError, and then the schema is
+    not there."""
+    told = _dumped(folder)
+    if told["version"] != migrations.HEAD:
+        raise DatabaseError(
+            f"The ledger in {folder} has version {told['version']}; this program knows {migrations.HEAD}.",
+            hint="Restore it with the version of chipcash that copied it, then: chipcash center upgrade",
+        )
+
+    def copied(table: str, _: Sequence[str]) -> Iterator[bytes]:
+        with (folder / f"{table}.copy").open("rb") as file:
+            while data := file.read(1 << 16):
+                yield data
+
+    _fill(url, schema, copied, told["tables"])
+
+
+def dumped_facts(folder: Path) -> int:
+    """How many facts the ledger in such a folder has. Raises DatabaseError."""
+    return int(_dumped(folder)["facts"])
+
+
+def _dumped(folder: Path) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = json.loads((folder / DUMP_FILE).read_bytes())
+        return found
+    except (OSError, ValueError):
+        raise DatabaseError(
+            f"{folder} holds no copy of a ledger, or one that was cut off.",
+            hint="Name the directory of a complete backup.",
+            path=str(folder),
+        ) from None
+
+
+def _tables(connection: psycopg.Connection[Any], schema: str) -> dict[str, list[str]]:
+    """The columns of a ledger's tables; what refers to coins comes behind them."""
+    found: dict[str, list[str]] = {}
+    for table, column in connection.execute(
+        "SELECT table_name, column_name FROM information_schema.columns WHERE table_schema = %s"
+        " ORDER BY table_name <> 'coins', table_name, ordinal_position",
+        [schema],
+    ):
+        found.setdefault(table, []).append(column)
+    return found
+
+
+def _copied(
+    connection: psycopg.Connection[Any], table: str, columns: Sequence[str]
+) -> Iterator[bytes]:
+    with connection.cursor().copy(_copy_sql("COPY {} ({}) TO STDOUT", table, columns)) as read:
+        for data in read:
+            yield bytes(data)
+
+
+def _fill(
+    url: str,
+    schema: str,
+    copied: Callable[[str, Sequence[str]], Iterator[bytes]],
+    tables: dict[str, list[str]] | None = None,
+) -> None:
+    """Make a ledger's schema out of what copied() gives of each table and its columns."""
+    # A name of its own, which nobody else fills at the same time. One that was cut off is garbage.
+    unnamed = unnamed_schema(schema)
+    create_ledger(url, unnamed)
+    with (
+        _told(_shown(url)),
+        psycopg.connect(_within(url, unnamed), connect_timeout=_CONNECT_S) as taken,
+    ):
+        for table, columns in (tables or _tables(taken, unnamed)).items():
+            taken.execute(_schema_sql("DELETE FROM {}", table))
+            into = _copy_sql("COPY {} ({}) FROM STDIN", table, columns)
+            with taken.cursor().copy(into) as write:
+                for data in copied(table, columns):
                     write.write(data)
         taken.execute(_schema_sql("ALTER SCHEMA {} RENAME TO {}", unnamed, schema))
+
+
+def unnamed_schema(schema: str) -> str:
+    """A name for what is to become that schema: of nobody else, and garbage if it is left behind."""
+    return f"{schema}_copy_{secrets.token_hex(4)}"
+
+
+def _copy_sql(statement: str, table: str, columns: Sequence[str]) -> psycopg.sql.Composed:
+    listed = psycopg.sql.SQL(", ").join(map(psycopg.sql.Identifier, columns))
+    return psycopg.sql.SQL(statement + " (FORMAT BINARY)").format(
+        psycopg.sql.Identifier(table), listed
+    )
 
 
 def _schema_sql(statement: str, *names: str) -> psycopg.sql.Composed:

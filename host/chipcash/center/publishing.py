@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby, zip_longest
 from operator import itemgetter
 from typing import Self
@@ -28,6 +29,7 @@ __all__ = ["LogWriter", "compare"]
 _log = logging.getLogger(__name__)
 
 _INTERVAL_S = 0.5
+_TELL_S = 10.0
 
 
 class LogWriter:
@@ -35,7 +37,8 @@ class LogWriter:
 
     Money never waits for the log: what cannot be written now is told in the program's log, and written later.
     witnesses: who is asked to cosign; interval: seconds between two looks at the ledger; facts: those of the
-    log, if they are not those of the center's own ledger.
+    log, if they are not those of the center's own ledger; tell: has others know how far the log goes, called
+    at the beginning, every 10 s, and at the end.
     """
 
     def __init__(
@@ -45,6 +48,7 @@ class LogWriter:
         witnesses: Sequence[Witness] = (),
         interval: float = _INTERVAL_S,
         facts: Facts | None = None,
+        tell: Callable[[], None] | None = None,
     ) -> None:
         self._witnesses = Witnesses(witnesses)
         self._publisher = Publisher(
@@ -53,6 +57,8 @@ class LogWriter:
             self._witnesses,
         )
         self._interval = interval
+        self._tell = tell
+        self._tell_at = 0.0
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="log", daemon=True)
         self._told = ""
@@ -64,6 +70,7 @@ class LogWriter:
     def __exit__(self, *failure: object) -> None:
         self._ended.set()
         self._thread.join()
+        self._tell_at = 0.0
         self.publish()
         self._witnesses.close()
         self._publisher.log.close()
@@ -76,6 +83,8 @@ class LogWriter:
         nothing. Raises LogError.
         """
         try:
+            self._publisher.log.publish_rest()
+            self._tell_if_due()
             self._publisher.publish(afresh=True)
             for name, why in self._witnesses.refusals.items():
                 raise LogError(
@@ -89,13 +98,21 @@ class LogWriter:
 
     def publish(self) -> None:
         """Bring the log up to date; what is in the way is told, each time that it is something else."""
-        try:
-            self._publisher.publish()
-            self._told = ""
-        except (ChipcashError, OSError) as error:
-            if str(error) != self._told:
-                self._told = str(error)
-                _log.error("The center's log was not written: %s", error)
+        problems = []
+        for step in (self._publisher.publish, self._tell_if_due):
+            try:
+                step()
+            except (ChipcashError, OSError) as error:
+                problems.append(str(error))
+        told = " ".join(problems)
+        if told and told != self._told:
+            _log.error("The center's log was not written: %s", told)
+        self._told = told
+
+    def _tell_if_due(self) -> None:
+        if self._tell is not None and time.monotonic() >= self._tell_at:
+            self._tell()
+            self._tell_at = time.monotonic() + _TELL_S
 
     def _run(self) -> None:
         while not self._ended.wait(self._interval):

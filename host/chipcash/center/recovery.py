@@ -15,11 +15,14 @@ from chipcash.center.storage import Storage
 from chipcash.log.audit import Replay, audit
 from chipcash.log.facts import fact_of
 from chipcash.log.reader import LogReader
+from chipcash.log.scope import scope_of
 from chipcash.trust import object_id
 from chipcash_wire import objects as o
 
-__all__ = ["recover"]
+__all__ = ["forget_receipts", "recover"]
 
+_CLOCKS_S = 3600
+"""By how much at most the clocks of a center's machines differ."""
 _RENEWED = 1 << 16
 """How often at most a card renewed its limits since the backup: it takes none of a lower sequence."""
 
@@ -31,7 +34,7 @@ def recover(center: Center, reader: LogReader) -> int:
     it. Raises AuditFailed, LogInvalid, LogUnreachable, LedgerError if they are not of one history.
     """
     checkpoint, _ = reader.checkpoint()
-    with Replay(center.trust) as replay:
+    with Replay(center.trust, scope_of(checkpoint.origin)) as replay:
         audit(reader, checkpoint, replay)
     entries = reader.entries(checkpoint)
     known = 0
@@ -55,6 +58,16 @@ def recover(center: Center, reader: LogReader) -> int:
             taker.renew_cards()
     center.check()
     return number - known
+
+
+def forget_receipts(home: Center, partition: Center) -> None:
+    """Have a home ledger forget its receipts of deposits that a partition may have lost with what was not in
+    its log: what is there is told again, in new receipts, and what is not is settled when it comes again."""
+    last = 0
+    facts = LedgerFacts(partition.storage, partition.trust.header)
+    for _, entry in facts.facts(partition.facts() - 1):
+        last = o.LogEntry.decode(entry).time
+    home.storage.execute("DELETE FROM deposits WHERE time >= ?", last - _CLOCKS_S)
 
 
 class _Taker:
@@ -88,7 +101,7 @@ class _Taker:
         elif isinstance(fact, o.Evidence):
             self._db.execute(
                 "INSERT INTO evidence (digest, seq, bytes, claim, time) VALUES (?,?,?,?,?)",
-                object_id(fact), seq, fact.encode(), self._seq_of(object_id(fact.claims[1])), entry.time,
+                object_id(fact), seq, fact.encode(), self._accusing(fact), entry.time,
             )  # fmt: skip
         elif isinstance(fact, o.BlacklistEntry):
             self._db.execute(
@@ -123,14 +136,16 @@ class _Taker:
 
     def _claim(self, seq: int, claim: o.Claim, result: o.Result, time: int) -> None:
         owner = b""
-        for item, outcome in zip(claim.inputs, result.outcomes, strict=True):
+        for (
+            outcome
+        ) in result.outcomes:  # of a partition's intervals, where the claim has others too
             serial, owner = self._db.row(
-                "SELECT serial, owner FROM titles WHERE title_id = ?", item.title_id
+                "SELECT serial, owner FROM titles WHERE title_id = ?", outcome.title_id
             )
             if outcome.state not in (o.SETTLED, o.RECLAIMED):
                 self._db.execute(
                     "INSERT INTO inputs (serial, title_id, lo, hi, claim) VALUES (?,?,?,?,?)",
-                    serial, item.title_id, item.lo, item.hi, seq,
+                    serial, outcome.title_id, outcome.lo, outcome.hi, seq,
                 )  # fmt: skip
         # By the policy of deposits: a claim that a reclaim registered, wholly disputed, looks the same.
         states = {outcome.state for outcome in result.outcomes}
@@ -196,6 +211,12 @@ class _Taker:
             "INSERT INTO slices (serial, lo, hi, title_id) VALUES (?,?,?,?)",
             serial, lo, hi, title_id,
         )  # fmt: skip
+
+    def _accusing(self, evidence: o.Evidence) -> int:
+        """The number of the claim that repeated a payment; 0 in a home ledger, which has no claims."""
+        claim_id = object_id(evidence.claims[1])
+        row = self._db.one("SELECT seq FROM claims WHERE claim_id = ?", claim_id)
+        return 0 if row is None else int(row[0])
 
     def _seq_of(self, claim_id: bytes) -> int:
         (seq,) = self._db.row("SELECT seq FROM claims WHERE claim_id = ?", claim_id)

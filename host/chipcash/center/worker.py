@@ -4,6 +4,9 @@
 It takes what waits for a partition, up to MAX_TOGETHER orders, has the ledger carry that out in one
 transaction where it can, replies, and only then acknowledges. Whatever is cut, the orders come again. Two
 workers of one node may run beside each other: the ledger's own lock lets one at a time write.
+
+Before it takes any, and again whenever the database had failed, it sees that the ledger is no older than its
+log, as the gateway that writes the logs told it in NATS. Until somebody told it, it waits.
 """
 
 from __future__ import annotations
@@ -19,6 +22,8 @@ from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 
 from chipcash.center.errors import CenterError, CenterRefused
+from chipcash.center.facts import LedgerFacts
+from chipcash.center.heads import Head, need_no_older
 from chipcash.center.jetstream import (
     CONSUMER,
     MAX_TOGETHER,
@@ -26,6 +31,7 @@ from chipcash.center.jetstream import (
     REPLY_TO,
     Access,
     connect,
+    read_head,
     read_table,
     stream_name,
 )
@@ -33,6 +39,7 @@ from chipcash.center.orders import Order, Reply, carry_out
 from chipcash.center.partitions import Partition, Place, Table
 from chipcash.database import DatabaseError
 from chipcash.errors import ChipcashError
+from chipcash.log.note import Key
 
 __all__ = ["Worker"]
 
@@ -52,13 +59,21 @@ Open = Callable[[int, int, Place], Partition]
 class Worker:
     """A worker for the partitions of some nodes: run() it until stop().
 
-    access: as user worker; nodes: names of PostgreSQL nodes; open_ledger: how to get at a partition there.
+    access: as user worker; nodes: names of PostgreSQL nodes; open_ledger: how to get at a partition there;
+    log_key: the key of a partition's log, by its number.
     """
 
-    def __init__(self, access: Access, nodes: Collection[str], open_ledger: Open) -> None:
+    def __init__(
+        self,
+        access: Access,
+        nodes: Collection[str],
+        open_ledger: Open,
+        log_key: Callable[[int], Key],
+    ) -> None:
         self._access = access
         self._nodes = nodes
         self._open = open_ledger
+        self._log_key = log_key
         self._ended = asyncio.Event()
         self._working: dict[int, _Work] = {}
 
@@ -99,17 +114,29 @@ class Worker:
                 work = None
             if here and work is None:
                 place = assignment.place
-                open_ledger = partial(self._open, number, len(table), place)
+                open_ledger = partial(self._open_checked, number, len(table), place)
                 self._working[number] = _Work(client, number, place, open_ledger)
+
+    def _open_checked(self, number: int, of: int, place: Place, head: bytes) -> Partition:
+        """A partition's ledger, no older than its log. Raises DatabaseError, LedgerError, LogError."""
+        ledger = self._open(number, of, place)
+        try:
+            facts = LedgerFacts(ledger.storage, ledger.trust.header)
+            need_no_older(facts, Head.decode(head), self._log_key(number))
+        except BaseException:
+            ledger.close()
+            raise
+        return ledger
 
 
 class _Work:
     """The work on one partition, as long as it is at one place. Begins at once; end() ends it."""
 
     def __init__(
-        self, client: NATS, number: int, place: Place, open_ledger: Callable[[], Partition]
+        self, client: NATS, number: int, place: Place, open_ledger: Callable[[bytes], Partition]
     ) -> None:
         self.place = place
+        self._told = ""
         self._client = client
         self._number = number
         self._open = open_ledger
@@ -122,24 +149,36 @@ class _Work:
         await self._task
 
     async def _run(self) -> None:
-        ledger = None
+        ledger: Partition | None = None
         stream = self._client.jetstream()
         orders = await stream.pull_subscribe_bind(CONSUMER, stream_name(self._number))
         while not self._ending:
             try:
                 if ledger is None:
-                    ledger = await asyncio.to_thread(self._open)
+                    head = await read_head(self._client, self._number)
+                    ledger = await asyncio.to_thread(self._open, head)
+                    self._told = ""
                 messages = await orders.fetch(MAX_TOGETHER, timeout=_FETCH_S)
                 await self._carry_out(ledger, messages)
             except TimeoutError:
                 pass  # nothing waits
             except (NatsError, OSError, ChipcashError) as error:
-                _log.warning("Partition %d has to wait: %s", self._number, error)
+                if isinstance(error, DatabaseError) and ledger is not None:
+                    # Behind the same URL there may be an older ledger now: it is looked at again.
+                    ledger.close()
+                    ledger = None
+                self._tell(f"{error} {getattr(error, 'hint', '')}".strip())
                 await asyncio.sleep(_REST_S)
         if ledger is not None:
             ledger.close()
         with suppress(NatsError, OSError):
             await orders.unsubscribe()
+
+    def _tell(self, problem: str) -> None:
+        """Say why it has to wait, each time that it is something else."""
+        if problem != self._told:
+            self._told = problem
+            _log.warning("Partition %d has to wait: %s", self._number, problem)
 
     async def _carry_out(self, ledger: Partition, messages: Sequence[Msg]) -> None:
         """Carry out, reply, acknowledge. Raises DatabaseError; then they come again."""

@@ -14,7 +14,6 @@ import click
 
 from chipcash.backup import back_up
 from chipcash.center.client import CenterClient
-from chipcash.center.errors import CenterError
 from chipcash.center.limits import Limits
 from chipcash.center.publishing import LogWriter, compare
 from chipcash.center.recovery import recover as take_from_log
@@ -380,7 +379,7 @@ def check(directory: Path) -> Report:
 @home_option
 def backup(target: Path, directory: Path) -> Report:
     """Copy books and log to the new directory TARGET while the center runs. Keys are not copied."""
-    home = _of_one_ledger(directory)
+    home = Home(directory)
     with progress("Copying"):
         complete = back_up(home, target)
     lines = [f"{target} holds the books and the log; keep the .key files elsewhere."]
@@ -390,24 +389,33 @@ def backup(target: Path, directory: Path) -> Report:
 
 
 @command.command("recover")
+@partitions.recover_options
 @home_option
-def recover(directory: Path) -> Report:
+def recover(chosen: partitions.Chosen, directory: Path) -> Report:
     """Bring the ledger of an older backup forward by a newer log; end the center first.
 
-    All of the log is audited before any of it counts, and the ledger is checked afterwards.
+    All of the log is audited before any of it counts, and the ledger is checked afterwards. Of a center of
+    several ledgers all are brought forward, each by its log, or those partitions that are named: that goes
+    while it runs.
     """
-    home = _of_one_ledger(directory)
-    # Who has the log is alone: no center serves meanwhile.
-    with (
-        closing(home.center()) as center,
-        closing(home.log()) as log,
-        progress("Replaying the log"),
-    ):
-        if home.log_reader().checkpoint()[0] != log.checkpoint():
-            log.publish([])
-        taken = take_from_log(center, home.log_reader())
+    home = Home(directory)
+    taken = 0
+    if not chosen.numbers:
+        # Who has the log is alone: no center serves meanwhile.
+        with (
+            closing(home.home_ledger()) as center,
+            closing(home.log()) as log,
+            progress("Replaying the log"),
+        ):
+            log.publish_rest()
+            taken = take_from_log(center, home.log_reader())
+    found = partitions.recover(home, chosen)
+    taken += sum(facts or 0 for facts in found.values())
+    data: dict[str, Any] = {"facts": taken}
+    if home.cluster() is not None:
+        data["recovered"] = [number for number, facts in found.items() if facts is not None]
     return Report(
-        {"facts": taken},
+        data,
         [f"{taken} facts of the log were missing in the ledger, and are there now."]
         if taken
         else ["Nothing of the log was missing in the ledger."],
@@ -495,17 +503,6 @@ def block(key: bytes, directory: Path) -> Report:
         {"key": key.hex(), "sequence": sequence},
         [f"{key.hex()} is on the blacklist; tills refuse it from their next synchronisation on."],
     )
-
-
-def _of_one_ledger(directory: Path) -> Home:
-    """The home of a center of one ledger. Raises CenterError if it has several."""
-    home = Home(directory)
-    if home.cluster() is not None:
-        raise CenterError(
-            "This center has several ledgers, which this command cannot take together; nothing was done.",
-            hint="Use PostgreSQL's own tools for each node: see Backup in docs/partitions.md.",
-        )
-    return home
 
 
 def _network(text: str) -> bytes:

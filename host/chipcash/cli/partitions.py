@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
@@ -14,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from chipcash.center.errors import CenterError
+from chipcash.center.errors import CenterError, LedgerError
 from chipcash.center.gateway import Gateway
+from chipcash.center.heads import Head, need_no_older
 from chipcash.center.partitions import PARTITIONS_FILE, Place
 from chipcash.center.publishing import LogWriter, compare
 from chipcash.center.registration import Center
@@ -24,24 +26,29 @@ from chipcash.cli.base import Command, Group, Report, home_option, progress, sho
 from chipcash.database import DatabaseError
 from chipcash.home import Home
 from chipcash.log.cosigning import Witness
+from chipcash.log.store import Log
 
 if TYPE_CHECKING:
-    from chipcash.center.cluster import Cluster
+    from chipcash.center.cluster import Cluster, ClusterGateway
     from chipcash.center.inquiry import Inquiry
     from chipcash.center.jetstream import PartitionState
     from chipcash.center.partitions import Partition
     from chipcash.center.staff.health import Part
 
 __all__ = [
+    "Chosen",
     "Settings",
     "command",
     "compare_all",
     "init_options",
     "log_writers",
+    "recover",
+    "recover_options",
     "staff_parts",
     "work",
 ]
 
+_log = logging.getLogger(__name__)
 
 _END_S = 1.0
 _LOG_S = 2.0
@@ -167,7 +174,7 @@ async def _work(home: Home, cluster: Cluster, nodes: tuple[str, ...]) -> None:
     def open_ledger(number: int, of: int, place: Place) -> Partition:
         return home.partition(number, of, cluster.storage(number, place))
 
-    worker = Worker(cluster.access("worker"), nodes, open_ledger)
+    worker = Worker(cluster.access("worker"), nodes, open_ledger, home.log_key)
     for ending in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(ending, worker.stop)
     names = ", ".join(nodes)
@@ -180,12 +187,17 @@ def command() -> None:
 
 
 @command.command("setup")
+@click.option(
+    "--lost",
+    is_flag=True,
+    help="Partitions that are on no node are gone for good: make empty ones, for `center recover`.",
+)
 @home_option
-def setup(directory: Path) -> Report:
+def setup(lost: bool, directory: Path) -> Report:
     """Make what is missing in NATS and on the nodes; again is harmless."""
     cluster = _cluster(Home(directory))
     with progress("Making streams and ledgers"):
-        made = cluster.set_up()
+        made = cluster.set_up(lost)
     return Report(
         {"partitions": len(made)}, [f"{len(made)} partitions are ready: chipcash center work"]
     )
@@ -240,22 +252,108 @@ def add_node(node: tuple[str, str], directory: Path) -> Report:
     )
 
 
+def recover_options(function: Callable[..., Report]) -> Callable[..., Report]:
+    """The options of `recover` for several ledgers; the command gets them as `chosen`."""
+
+    @click.option(
+        "--from",
+        "backup",
+        type=click.Path(exists=True, file_okay=False, path_type=Path),
+        help="A backup, for partitions of which it or the log holds more than their nodes do.",
+    )
+    @click.option(
+        "--partition",
+        "numbers",
+        type=int,
+        multiple=True,
+        metavar="NUMBER",
+        help="Only this one, while the center runs; may come several times.",
+    )
+    @click.option("--node", metavar="NAME", help="Where they are to be then; else where they are.")
+    @click.option(
+        "--lost",
+        is_flag=True,
+        help="What nodes have of these partitions is gone for good, or damaged: do not use it.",
+    )
+    @wraps(function)
+    def wrapped(
+        backup: Path | None, numbers: tuple[int, ...], node: str | None, lost: bool, **others: Any
+    ) -> Report:
+        if lost and not numbers:
+            raise click.UsageError("--lost is for partitions that are named: --partition.")
+        return function(chosen=Chosen(backup, numbers, node, lost), **others)
+
+    return wrapped
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What `recover` was told of several ledgers; numbers: none for all."""
+
+    backup: Path | None
+    numbers: tuple[int, ...]
+    node: str | None
+    lost: bool
+
+
+def recover(home: Home, chosen: Chosen) -> dict[int, int | None]:
+    """Bring partitions forward: what their logs gave, None where nothing was missing; nothing without any.
+
+    As chipcash.center.restoring.restore().
+    """
+    cluster = home.cluster()
+    if cluster is None:
+        if chosen != Chosen(None, (), None, False):
+            raise click.UsageError("These options are for a center of several ledgers.")
+        return {}
+    from chipcash.center.restoring import restore
+
+    found = {}
+    for number in chosen.numbers or range(cluster.partitions):
+        with progress(f"Partition {number}"):
+            found[number] = restore(
+                home, number, backup=chosen.backup, node=chosen.node, lost=chosen.lost
+            )
+    return found
+
+
 @contextmanager
 def log_writers(home: Home, center: Center, witnesses: Sequence[Witness]) -> Iterator[None]:
     """Write the partitions' logs, if the center has any, as long as this lasts."""
     with ExitStack() as stack:
-        if isinstance(center, Gateway):
+        if home.cluster() is not None:
+            from chipcash.center.cluster import ClusterGateway
+
+            assert isinstance(center, ClusterGateway)
             for number in range(center.partitions):
-                log = home.log(number)
-                stack.callback(log.close)
-                facts = center.partition_facts(number)
-                writer = LogWriter(center, log, witnesses, _LOG_S, facts)
-                try:
-                    writer.begin()
-                except DatabaseError:  # its node is away, and the others need not wait for it
-                    writer = LogWriter(center, log, witnesses, _LOG_S, facts)
-                stack.enter_context(writer)
+                log = stack.enter_context(home.log(number))
+                stack.enter_context(_log_writer(home, center, number, log, witnesses))
         yield
+
+
+def _log_writer(
+    home: Home, center: ClusterGateway, number: int, log: Log, witnesses: Sequence[Witness]
+) -> LogWriter:
+    """The writer of a partition's log, which has begun if it can."""
+
+    def tell() -> None:
+        center.tell_head(number, Head.read(home.log_reader(number)))
+
+    def writer() -> LogWriter:
+        return LogWriter(center, log, witnesses, _LOG_S, facts, tell)
+
+    facts = center.partition_facts(number)
+    try:
+        log.publish_rest()
+        need_no_older(facts, Head.read(home.log_reader(number)), log.key.key)
+        begun = writer()
+        begun.begin()
+        return begun
+    except (DatabaseError, LedgerError) as error:
+        # Its node is away, or its ledger has to be brought forward: the others need not wait, and its worker
+        # does.
+        _log.error("Partition %d has to wait: %s %s", number, error, error.hint)
+        return writer()
 
 
 def compare_all(home: Home, center: Center) -> int:

@@ -172,6 +172,11 @@ class LogReader:
             raise LogInvalid(f"The log does not hold this as its entry {index}.")
         return proof
 
+    def last(self, checkpoint: Checkpoint) -> bytes:
+        """The last entry of a log that has some, not proven. Raises LogInvalid, LogUnreachable."""
+        index, before = divmod(checkpoint.size - 1, WIDTH)
+        return get_bundle(self._entries.get, index, before + 1)[-1]
+
     def entries(self, checkpoint: Checkpoint) -> Iterator[bytes]:
         """All entries in their order.
 

@@ -190,6 +190,11 @@ class Log:
         files.replace(self.public / CHECKPOINT, data, _PUBLIC_MODE)
         return data
 
+    def publish_rest(self) -> None:
+        """Give out what was appended and not given out, because that was cut off."""
+        if open_checkpoint(self.published(), self.key.key)[0] != self.checkpoint():
+            self.publish([])
+
     def consistency(self, old: int) -> list[bytes]:
         """Proof that the log continues what it was at that size. Raises ValueError if it was smaller."""
         return consistency_proof(TileNodes(self.size, self._get_public), old, self.size)
