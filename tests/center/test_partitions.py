@@ -26,6 +26,7 @@ from chipcash.center.bodies import join, split
 from chipcash.center.client import CenterClient
 from chipcash.center.cluster import ClusterGateway
 from chipcash.center.errors import CenterError, CenterUnreachable, LedgerError
+from chipcash.center.heads import Head
 from chipcash.center.jetstream import (
     CONSUMER,
     OPERATION,
@@ -517,6 +518,7 @@ def test_a_stolen_workers_password_makes_no_money(
         wanted = {
             subject_of(0): order,
             "$KV.chipcash.partitions": b"[]",
+            "$KV.chipcash.head.0000": b"{}",
             "$JS.API.CONSUMER.DURABLE.CREATE.settle-0000.mine": b"{}",
             "$JS.API.CONSUMER.DELETE.settle-0000.settlement": b"",
             **{f"$JS.API.STREAM.{what}.settle-0000": b"{}" for what in streams},
@@ -643,6 +645,16 @@ def test_a_stolen_gateways_password_makes_no_money(
         wanted = ("$KV.chipcash.partitions", "$JS.API.STREAM.PURGE.settle-0000")
         assert all_denied(stolen, dict.fromkeys(wanted, b""))
         assert gateway.accounts() == before
+        count(here, gateway, here.loads)
+        # What it says of a log is no log's: a worker that comes then waits until it hears better.
+        stolen.tell_head(0, Head(b"forged", ()).encode())
+    with pytest.raises(CenterUnreachable), here.working():
+        gateway.settle(good, [real])
+    here.write_logs()
+    once = Load(place, titles, gateway.settle)
+    here.loads.append(once)
+    with here.working():
+        once.acknowledged.append((good, gateway.settle(good, [real]).encode()))
         count(here, gateway, here.loads)
 
 

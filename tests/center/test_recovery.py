@@ -13,10 +13,21 @@ from typing import Any
 import pytest
 
 from chipcash.center.errors import LedgerError
+from chipcash.center.facts import LedgerFacts
+from chipcash.center.inquiry import Inquiry
+from chipcash.center.partitions import Partition
 from chipcash.center.publishing import LogWriter, compare
 from chipcash.center.recovery import recover
+from chipcash.center.registration import Center
+from chipcash.log.note import SIGNATURE, SigningKey
+from chipcash.log.publisher import Publisher
+from chipcash.log.reader import Folder, LogReader
+from chipcash.log.scope import HOME, Scope
+from chipcash.log.store import Log
 from chipcash.trust import object_id
+from tests.center.partitioned import PARTITIONS, Partitioned
 from tests.center.pg_server import Server
+from tests.center.test_gateway import two_partitions
 from tests.center.test_publishing import new_log, reader
 from tests.center.world import DAY, World, dump
 
@@ -62,9 +73,9 @@ def live(world: World, chance: Random, steps: int) -> None:
             world.now += 200 * DAY
 
 
-def rows(world: World) -> dict[str, Any]:
+def rows(center: Center) -> dict[str, Any]:
     """The ledger without what a log does not hold, neighbouring slices as one."""
-    found: dict[str, Any] = dump(world.center)
+    found: dict[str, Any] = dump(center)
     del found["deposits"]
     found["cards"] = [row[:2] for row in found["cards"]]
     found["claims"] = [row[:6] for row in found["claims"]]
@@ -109,7 +120,7 @@ def test_what_the_log_knows_comes_back(seed: int, tmp_path: Path) -> None:
         older.now, older._made = world.now, world._made
         had = older.center.facts()
         assert recover(older.center, reader(tmp_path)) == facts - had
-        assert rows(older) == rows(world)
+        assert rows(older.center) == rows(world.center)
         compare(older.center, reader(tmp_path))
         assert recover(older.center, reader(tmp_path)) == 0
         # And life goes on, for cards too: none has newer limits than the center gives.
@@ -131,9 +142,36 @@ def test_into_postgresql(tmp_path: Path, postgres: Server) -> None:
         pass
     other = World(postgres.database("recovered"))
     assert recover(other.center, reader(tmp_path)) == world.center.facts()
-    assert rows(other) == rows(world)
+    assert rows(other.center) == rows(world.center)
     for each in (other, world):
         each.center.close()
+
+
+def test_partitions_and_their_home_come_back(tmp_path: Path) -> None:
+    """Claims over several partitions among them, repeat payments too: each log has its own part."""
+    chance = Random(4)
+    world = World(center=Partitioned)
+    center = world.center
+    assert isinstance(center, Partitioned)
+    for _ in range(3):
+        live(world, chance, 15)
+        one, other = two_partitions(world, "mallory")
+        for payee, at in (("shop", 0), ("bob", 5)):
+            world.settle(world.claim("mallory", payee, [(one, at, at + 10), (other, at, at + 10)]))
+    scopes = [Scope(cards=False, number=at, of=PARTITIONS) for at in range(PARTITIONS)]
+    for ledger, scope in zip([*center.parts, center], [*scopes, HOME], strict=True):
+        key = SigningKey(f"chipcash/test{scope.suffix}", SIGNATURE, bytes(32))
+        folder = tmp_path / key.key.name
+        with Log.create(folder / "public", folder / "entries", key) as log:
+            Publisher(log, LedgerFacts(ledger.storage, world.header)).publish()
+        values = (":memory:", world.key("center"), world.trust)
+        again = Partition(scope.number, scope.of, *values) if scope.coins else Center(*values)
+        logged = LogReader(key.key, Folder(folder / "public"), Folder(folder / "entries"))
+        assert recover(again, logged) == Inquiry.facts(ledger) > 0
+        assert rows(again) == rows(ledger)
+        again.close()
+    assert center.storage.one("SELECT 1 FROM evidence") and rows(center)["blacklist"]
+    center.close()
 
 
 def test_a_ledger_that_went_on_is_not_mixed_with_another_history(tmp_path: Path) -> None:

@@ -150,9 +150,12 @@ def test_partitions_are_decided_on_at_the_beginning(cli: Cli) -> None:
     told = cli.json("center", "work", "--node", "b", code=21)
     assert "hunter2" not in json.dumps(told)
     assert "workers verify" in cli.run("center", "serve", "--processes", "2", code=2).stderr
-    for words in (["backup", "copy"], ["recover"]):
-        told = cli.json("center", *words, code=20)
-        assert "several ledgers" in told["message"] and not (cli.folder / "copy").exists()
+    told = cli.json("center", "backup", "copy", code=21)
+    assert "NATS" in told["message"] and not (cli.folder / "copy/network.ccn").exists()
+    assert "may not be NATS user admin" in cli.json("center", "recover", code=20)["message"]
+    assert "--partition" in cli.run("center", "recover", "--lost", code=2).stderr
     cli.json("center", "init", "whole")
     told = cli.json("center", "partitions", "list", "--home", "whole", code=20)
     assert "has one ledger" in told["message"]
+    said = cli.run("center", "recover", "--partition", "1", "--home", "whole", code=2).stderr
+    assert "several ledgers" in said
