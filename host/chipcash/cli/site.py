@@ -25,6 +25,7 @@ from chipcash.cli.logs import (
 )
 from chipcash.log.note import COSIGNATURE, Key, SigningKey
 from chipcash.log.reader import source_at
+from chipcash.log.scope import scope_of
 from chipcash.site.building import build as build_site
 from chipcash.site.building import confirm as confirm_site
 from chipcash.site.serving import SiteService
@@ -61,7 +62,7 @@ def build(
     """Audit the log at LOG, a folder or a URL, and write the site of it into FOLDER, or bring it up to date.
 
     Any static web server can serve FOLDER; nothing in it is secret. Repeat it as often as the site is to
-    learn what happened since.
+    learn what happened since. Of a center of several ledgers, build each log into the same FOLDER.
     """
     reader = reader_of(location, log, entries, witnesses, quorum)
     with progress("Replaying the log"):
@@ -118,8 +119,9 @@ def confirm(
     """
     reader = reader_of(location, log, entries, witnesses, quorum)
     key = SigningKey.load(key_file, COSIGNATURE)
+    part = f"{site.rstrip('/')}/{scope_of(log.name).folder}"
     with progress("Replaying the log"):
-        note = confirm_site(source_at(site), reader, Trust.load(network_file), key)
+        note = confirm_site(source_at(part), reader, Trust.load(network_file), key)
     files.replace(output, note, 0o644)
     return Report(
         {"confirmed": True, "file": str(output), "key": str(key.key)},

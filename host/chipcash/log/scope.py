@@ -32,6 +32,13 @@ class Scope:
     of: int = 1
 
     @property
+    def folder(self) -> str:
+        """What its folder is called among those of the center's other logs; empty if it is the only one."""
+        if self.coins and self.cards:
+            return ""
+        return f"p{self.number:04}" if self.coins else "home"
+
+    @property
     def suffix(self) -> str:
         """What the log's name ends with."""
         if self.coins and self.cards:

@@ -26,11 +26,12 @@ from chipcash.log.errors import LogError, LogInvalid, LogUnreachable
 from chipcash.log.merkle import leaf_hash, subtree
 from chipcash.log.note import Checkpoint, Key, Signature, SigningKey, open_checkpoint
 from chipcash.log.reader import LogReader, Source
+from chipcash.log.scope import scope_of
 from chipcash.log.tiles import CHECKPOINT, WIDTH, tile_path
 from chipcash.site.records import Index, Records
 from chipcash.trust import Trust
 
-__all__ = ["CONFIG", "CONFIRMATION", "STATE", "Site", "build", "confirm"]
+__all__ = ["CONFIG", "CONFIRMATION", "STATE", "Site", "build", "confirm", "part_of"]
 
 CONFIG = "config.json"
 """Whom the site's pages believe."""
@@ -64,7 +65,8 @@ def _replay(
     each_leaf: Callable[[bytes], None] = lambda leaf: None,
 ) -> tuple[Index, Totals]:
     """Audit a log and write its records into an empty folder. Raises as audit() does."""
-    with Replay(trust) as replay, Records() as records:
+    scope = scope_of(checkpoint.origin)
+    with Replay(trust, scope) as replay, Records() as records:
         for number, entry in enumerate(reader.entries(checkpoint)):
             replay.add(entry)
             records.add(number, entry)
@@ -81,7 +83,7 @@ def build(
     auditors: Sequence[Key] = (),
 ) -> Site:
     """Audit a log and write the site of its newest checkpoint into a folder, or bring the one there up to
-    date.
+    date. Of a center of several ledgers each log is built so into the same folder.
 
     reader: of the log and its entries; its witnesses and quorum are what the pages ask for too; auditors:
     whose confirmations the pages show. Raises AuditFailed, LogInvalid, LogUnreachable, and LogError if the
@@ -90,9 +92,13 @@ def build(
     now = clock()
     note = reader.fetch()
     checkpoint, cosigned = reader.verify(note)
+    pages = folder
+    folder = part_of(pages, reader.log)
+    partitions = None if folder == pages else _partitions(pages, trust, reader.log)
     before = _before(folder, reader.log)
     if before is not None:
         reader.continues(before, checkpoint)
+    files.make_folder(folder / _LOG)  # an empty log has no tiles
     files.make_folder(folder / _INDEX)
     with tempfile.TemporaryDirectory(prefix=".", dir=folder / _INDEX) as scratch:
         fresh = Path(scratch) / "new"
@@ -105,7 +111,10 @@ def build(
         if not final.exists():
             fresh.rename(final)
     os.utime(final)
-    _copy(resources.files("chipcash.site") / "static", folder)
+    _copy(resources.files("chipcash.site") / "static", pages)
+    if partitions is not None:
+        center = {"format": FORMAT, "network": trust.as_dict(), "partitions": partitions}
+        files.replace(pages / CONFIG, _json(center), _MODE)
     config = {
         "format": FORMAT,
         "network": trust.as_dict(),
@@ -156,6 +165,31 @@ def confirm(
     records = base64.b64encode(index.root).decode()
     text = f"{checkpoint.origin}/records\n{checkpoint.size}\n{root}\n{index.depth} {records}\n"
     return f"{text}\n{key.sign(text, clock())}".encode()
+
+
+def part_of(site: Path, log: Key) -> Path:
+    """The folder of what a log gives to a site: one of its own, where the center has several logs."""
+    return site / scope_of(log.name).folder
+
+
+def _partitions(folder: Path, trust: Trust, log: Key) -> int:
+    """How many partitions the site in a folder knows of, with a log that is one of several; 0 if that is the
+    home log, and the first. Raises LogError if something else is there."""
+    scope = scope_of(log.name)
+    named = scope.of if scope.coins else 0
+    if not folder.exists() or not any(folder.iterdir()):
+        return named
+    try:
+        config = json.loads((folder / CONFIG).read_bytes())
+        known = int(config["partitions"])
+        if config["network"] == trust.as_dict() and (not named or known in (0, named)):
+            return named or known
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    raise LogError(
+        f"{folder} holds something else than the site of this center's logs; nothing was changed.",
+        hint="Name an empty or a new folder.",
+    )
 
 
 def _before(folder: Path, log: Key) -> Checkpoint | None:

@@ -14,7 +14,7 @@ from starlette.types import Scope
 
 from chipcash import web
 from chipcash.log.errors import LogError
-from chipcash.site.building import STATE
+from chipcash.site.building import CONFIG
 
 __all__ = ["HEADERS", "SiteService"]
 
@@ -28,7 +28,7 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
 }
 """Of every answer (protocols/spec/site.md, Serving)."""
-_FOREVER = re.compile(r"records/|log/tile/(?!.*\.p/)")
+_FOREVER = re.compile(r"((home|p[0-9]{4})/)?(records/|log/tile/(?!.*\.p/))")
 """Paths of files that never change. Partial tiles do not either, but are taken away."""
 
 
@@ -50,7 +50,7 @@ class SiteService(web.Service):
     """
 
     def __init__(self, folder: Path, host: str = "127.0.0.1", port: int = 0) -> None:
-        if not (folder / STATE).is_file():
+        if not (folder / CONFIG).is_file():
             raise LogError(
                 f"There is no verification site in {folder}.", hint="Make one: chipcash site build"
             )

@@ -90,18 +90,20 @@ function translate() {
 
 async function showBelieved() {
   const site = await opened().catch(() => null);
-  if (!site) return;
+  const log = site && (await source.logAt(site, source.homePart(site)).catch(() => null));
+  if (!log) return;
   const list = $("believes");
   list.replaceChildren();
   const { network } = site;
   row(list, texts.network, toHex(network.header.slice(0, 4)));
   row(list, texts.suite, network.header[5] === 1 ? "SM2, SM3" : "P-256, SHA-256");
   row(list, texts.certification, code(toHex(network.certificationKey)));
-  row(list, texts.log, site.log.name);
-  const names = site.witnesses.map((each) => each.name).join(", ") || texts.none;
-  const quorum = fill(texts.quorum, { quorum: site.quorum, of: site.witnesses.length });
-  row(list, texts.auditors, site.auditors.map((each) => each.name).join(", ") || texts.none);
-  row(list, texts.witnesses, site.quorum ? `${names} (${quorum})` : names);
+  const several = site.partitions !== null;
+  row(list, texts.log, several ? fill(texts.logs, { log: log.log.name, count: site.partitions }) : log.log.name);
+  const names = log.witnesses.map((each) => each.name).join(", ") || texts.none;
+  const quorum = fill(texts.quorum, { quorum: log.quorum, of: log.witnesses.length });
+  row(list, texts.auditors, log.auditors.map((each) => each.name).join(", ") || texts.none);
+  row(list, texts.witnesses, log.quorum ? `${names} (${quorum})` : names);
 }
 
 // ---- a judgement --------------------------------------------------------------------------------------
@@ -203,7 +205,7 @@ async function examine(data) {
   try {
     const config = await opened();
     const now = Math.floor(Date.now() / 1000);
-    show(await judge(data, config, () => source.newest(config), now));
+    show(await judge(data, config, (part) => source.newest(config, part), now));
     say(null);
     $("result").focus();
   } catch (error) {

@@ -29,6 +29,7 @@ async function fetchBytes(path) {
   return response && new Uint8Array(await response.arrayBuffer());
 }
 
+/** The JSON of a file of the site. Throws LogError. */
 async function fetchJson(path) {
   const response = await fetchFile(path, { cache: "no-store" });
   const found = response && (await response.json().catch(() => null));
@@ -38,17 +39,19 @@ async function fetchJson(path) {
 
 // ---- what this browser remembers ----------------------------------------------------------------------
 
-function remembered() {
+// Of each log apart, by its folder.
+
+function remembered(part) {
   try {
-    return JSON.parse(localStorage.getItem(MEMORY)) ?? {};
+    return JSON.parse(localStorage.getItem(MEMORY + part)) ?? {};
   } catch {
     return {}; // nothing, or no storage
   }
 }
 
-function remember(values) {
+function remember(part, values) {
   try {
-    localStorage.setItem(MEMORY, JSON.stringify({ ...remembered(), ...values }));
+    localStorage.setItem(MEMORY + part, JSON.stringify({ ...remembered(part), ...values }));
   } catch {
     // a private window may have no storage: then there is no memory
   }
@@ -56,43 +59,110 @@ function remember(values) {
 
 /** Forget whom this page believed and what it saw: for who knows that both were changed for a good reason. */
 export function forget() {
-  localStorage.removeItem(MEMORY);
+  for (const name of Object.keys(localStorage)) {
+    if (name === MEMORY || /^chipcash-site\/(home|p\d{4})$/.test(name)) localStorage.removeItem(name);
+  }
 }
 
-/** Read and verify whom the site's pages believe. Throws LogError. */
+/** Whether other keys are to be believed than this browser remembers. */
+function changed(part, root) {
+  const before = remembered(part).root;
+  if (before === undefined) remember(part, { root });
+  return before !== undefined && before !== root;
+}
+
+/**
+ * Read and verify whom the site's pages believe. partitions: how many logs of coins there are beside a home log;
+ * null if there is one log of all. Throws LogError.
+ */
 export async function open() {
   const config = await fetchJson("config.json");
   try {
-    const root = `${config.network.certification_key} ${config.log}`;
-    const before = remembered().root;
-    if (before === undefined) remember({ root });
-    return {
+    const several = config.partitions !== undefined;
+    const site = {
       network: new Network(config.network, decode),
-      log: parseKey(config.log),
-      witnesses: config.witnesses.map(parseKey),
-      quorum: config.quorum,
-      auditors: config.auditors.map(parseKey),
-      changed: before !== undefined && before !== root,
+      partitions: several ? config.partitions : null,
+      changed: changed("", `${config.network.certification_key} ${several ? "" : config.log}`),
+      logs: new Map(),
     };
+    if (!several) site.logs.set("", Promise.resolve(logOf("", config)));
+    return site;
   } catch {
     throw new LogError("config");
   }
 }
 
+function logOf(part, config) {
+  return {
+    part,
+    log: parseKey(config.log),
+    witnesses: config.witnesses.map(parseKey),
+    quorum: config.quorum,
+    auditors: config.auditors.map(parseKey),
+    changed: part !== "" && changed(part, config.log),
+  };
+}
+
+/** Whom the site's pages believe of a log, by its part of the site: "", or "/home", or like "/p0003". */
+export function logAt(site, part) {
+  if (!site.logs.has(part)) {
+    const opening = openLog(site, part);
+    opening.catch(() => site.logs.delete(part)); // it is asked for again
+    site.logs.set(part, opening);
+  }
+  return site.logs.get(part);
+}
+
+async function openLog(site, part) {
+  const config = await fetchJson(`${part.slice(1)}/config.json`);
+  const suffix = part === "/home" ? part : `/${Number(part.slice(2))}of${site.partitions}`;
+  try {
+    const found = logOf(part, config);
+    if (!found.log.name.endsWith(suffix)) throw new LogError("config");
+    return found;
+  } catch {
+    throw new LogError("config");
+  }
+}
+
+/** The part of the site that is about a coin. */
+export function partOf(site, serial) {
+  if (site.partitions === null) return "";
+  const number = Math.floor((uint(sha256(serial).slice(0, 4)) * site.partitions) / 2 ** 32);
+  return partAt(number);
+}
+
+/** The parts of the site that may know a claim of which no title is at hand. */
+export function allParts(site) {
+  if (site.partitions === null) return [""];
+  return Array.from({ length: site.partitions }, (_, number) => partAt(number));
+}
+
+/** The part of the site that is about who pays twice. */
+export function homePart(site) {
+  return site.partitions === null ? "" : "/home";
+}
+
+function partAt(number) {
+  return `/p${String(number).padStart(4, "0")}`;
+}
+
 /**
- * The newest state: a checkpoint that the log signed, its tree, and where records are. problems: why it is not
- * to be relied on, by names of texts.js; none if it is. Throws LogError if nothing can be said at all.
+ * The newest state of a part: a checkpoint that the log signed, its tree, and where records are. problems: why it
+ * is not to be relied on, by names of texts.js; none if it is. Throws LogError if nothing can be said at all.
  */
-export async function newest(config) {
-  const state = await fetchJson("state.json");
+export async function newest(site, part) {
+  const config = await logAt(site, part);
+  const folder = part && `${part.slice(1)}/`;
+  const state = await fetchJson(`${folder}state.json`);
   const { root, depth } = state.records ?? {};
   const good = /^[0-9a-f]{64}$/.test(root) && Number.isInteger(depth) && depth > 0 && depth < 9;
   if (!good || typeof state.checkpoint !== "string") throw new LogError("records");
   const checkpoint = openCheckpoint(state.checkpoint, config.log, config.witnesses);
-  const tree = new Tree(checkpoint, (path) => fetchBytes(`log/${path}`));
-  const problems = [];
+  const tree = new Tree(checkpoint, (path) => fetchBytes(`${folder}log/${path}`));
+  const problems = config.changed ? ["root-changed"] : [];
   if (checkpoint.cosigners.length < config.quorum) problems.push("not-cosigned");
-  const kept = remembered().checkpoint;
+  const kept = remembered(part).checkpoint;
   let last = null;
   try {
     last = kept && openCheckpoint(kept, config.log, config.witnesses);
@@ -100,15 +170,16 @@ export async function newest(config) {
     // by other keys than those that are believed now: that is told by `changed`
   }
   if (last) problems.push(...(await compare(last, tree)));
-  if (!problems.length) remember({ checkpoint: checkpoint.note });
+  if (!problems.length) remember(part, { checkpoint: checkpoint.note });
   return {
+    config,
     checkpoint,
     tree,
     problems,
     last,
     time: timeOf(checkpoint, config.quorum) ?? state.time,
-    records: new Records(state.records),
-    confirmers: await confirmers(config.auditors, checkpoint, state.records),
+    records: new Records(folder, state.records),
+    confirmers: await confirmers(folder, config.auditors, checkpoint, state.records),
   };
 }
 
@@ -116,10 +187,10 @@ export async function newest(config) {
  * Who has confirmed that a state's records are those of its log, and when. A confirmation of an older state says
  * nothing of this one; one that cannot be read is none.
  */
-async function confirmers(auditors, checkpoint, { root, depth }) {
+async function confirmers(folder, auditors, checkpoint, { root, depth }) {
   if (!auditors.length) return [];
   try {
-    const response = await fetchFile("confirmation", { cache: "no-store" });
+    const response = await fetchFile(`${folder}confirmation`, { cache: "no-store" });
     if (!response) return [];
     const { text, signers } = openNote(await response.text(), auditors);
     const records = `${depth} ${toBase64(fromHex(root))}`;
@@ -158,9 +229,10 @@ function recordKey(obj) {
   return sha256(join(utf8("chipcash record\n"), data));
 }
 
-/** The sealed records of a state. told: root in hex, depth, as in state.json. */
+/** The sealed records of a state. folder: of the log; told: root in hex, depth, as in state.json. */
 class Records {
-  constructor({ root, depth }) {
+  constructor(folder, { root, depth }) {
+    this.folder = folder;
     this.root = fromHex(root);
     this.depth = depth;
   }
@@ -189,7 +261,7 @@ class Records {
 
   /** The records of a file, proven to be the ones of this root. */
   async shard(name) {
-    const data = await fetchBytes(`records/${toHex(this.root)}/${name}`);
+    const data = await fetchBytes(`${this.folder}records/${toHex(this.root)}/${name}`);
     const proofSize = 4 * this.depth * HASH_SIZE;
     if (!data || data.length < proofSize) throw new LogError("records");
     const proof = Array.from({ length: 4 * this.depth }, (_, i) =>

@@ -6,6 +6,7 @@
 
 import { equal, toHex } from "./bytes.js";
 import { LogError } from "./log.js";
+import { allParts, homePart, partOf } from "./site.js";
 import { idOf } from "./suites.js";
 import { OUTCOMES, RECLAIMED, decode, factOf } from "./wire.js";
 
@@ -28,7 +29,8 @@ const JUDGES = {
 };
 
 /**
- * Judge an object. site: from open(); look: brings the newest state, as newest() does; now: seconds since 1970.
+ * Judge an object. site: from open(); look: brings the newest state of a part, as newest() does; now: seconds
+ * since 1970.
  * Throws WireError if the bytes are no object, LogError("kind") if it is none that this page judges.
  */
 export async function judge(data, site, look, now) {
@@ -62,49 +64,67 @@ function signed(result, good, name, facts = {}) {
   return good;
 }
 
-/** What the log says of objects. The state is asked for once; what is wrong with it is told once. */
+/**
+ * What the log says of objects, or the logs, where the center has several. The state of each is asked for once;
+ * what is wrong with it is told once.
+ */
 class Inquiry {
   constructor(result, site, look, now) {
     Object.assign(this, { result, site, look, now });
+    this.states = new Map(); // promises, by part
+    this.told = new Set();
   }
 
-  /** The state, or null, and then the verdict is "unproven". */
-  async state() {
-    if (this.found !== undefined) return this.found;
-    this.found = null;
+  /** The state of a part, or null, and then the verdict is "unproven". quiet: if all is well, not told. */
+  async state(part, quiet = false) {
+    if (!this.states.has(part)) this.states.set(part, this.bring(part));
+    const state = await this.states.get(part);
+    if (state && !quiet) this.tell(state);
+    return state;
+  }
+
+  async bring(part) {
     try {
-      const state = await this.look();
+      const state = await this.look(part);
+      const { facts } = this.result;
+      facts.asOf = Math.min(facts.asOf ?? state.time, state.time);
+      if (!state.problems.length) return state;
       this.tell(state);
-      if (!state.problems.length) this.found = state;
     } catch (error) {
       this.fail(error);
     }
-    if (!this.found) this.result.verdict ||= "unproven";
-    return this.found;
+    this.result.verdict ||= "unproven";
+    return null;
   }
 
   tell(state) {
-    const { checks, facts } = this.result;
-    const { checkpoint, problems, last } = state;
-    facts.asOf = state.time;
+    if (this.told.has(state)) return;
+    this.told.add(state);
+    const { checks } = this.result;
+    const { checkpoint, problems, last, config } = state;
     checks.push(check("log-signed", "good", { log: checkpoint.origin, size: checkpoint.size }));
     if (checkpoint.cosigners.length) {
       checks.push(check("cosigned", "good", { cosigners: checkpoint.cosigners }));
-    } else if (!this.site.quorum) {
+    } else if (!config.quorum) {
       checks.push(check("no-witness", "warn"));
     }
-    const { witnesses, quorum } = this.site;
+    const { witnesses, quorum } = config;
     const wanted = { found: checkpoint.cosigners.length, quorum, of: witnesses.length };
     for (const name of problems) checks.push(check(name, "bad", { ...wanted, last, now: checkpoint }));
     if (last && !problems.length) checks.push(check("continues", "good", { size: last.size }));
-    if (this.now - state.time > DAY) checks.push(check("old", "warn", { time: state.time }));
+    this.tellAge(state.time);
+  }
+
+  tellAge(time) {
+    if (this.now - time > DAY) this.result.checks.push(check("old", "warn", { time }));
   }
 
   /** That nothing more has happened: on whose word. */
   complete() {
-    const { confirmers } = this.found;
-    const name = confirmers.length ? "confirmed" : "complete";
-    this.result.checks.push(check(name, "word", { cosigners: confirmers }));
+    const confirmers = [...this.told].map((state) => state.confirmers);
+    const confirmed = confirmers.every((each) => each.length);
+    const cosigners = confirmed ? confirmers.flat() : [];
+    this.result.checks.push(check(confirmed ? "confirmed" : "complete", "word", { cosigners }));
   }
 
   fail(error) {
@@ -114,11 +134,11 @@ class Inquiry {
   }
 
   /**
-   * The log's entries about an object, decoded, each proven to be in the log, the first its own. Null if
+   * The entries of a part's log about an object, decoded, each proven to be in the log, the first its own. Null if
    * nothing can be said; an empty list if the log does not hold the object.
    */
-  async entries(obj) {
-    const state = await this.state();
+  async entries(obj, part, quiet = false) {
+    const state = await this.state(part, quiet);
     if (!state) return null;
     try {
       const found = await state.records.find(obj);
@@ -145,18 +165,32 @@ class Inquiry {
   }
 
   /** The entries about an object that is the document itself; the verdict says it if there are none. */
-  async own(obj, missing = "missing") {
-    const entries = await this.entries(obj);
+  async own(obj, part) {
+    const found = await this.ownIn(obj, [part], "missing");
+    return found && found[0];
+  }
+
+  /** The same of each of several parts that holds it. quiet: nothing is told of those that do not. */
+  async ownIn(obj, parts, missing, quiet = false) {
+    const each = await Promise.all(parts.map((part) => this.entries(obj, part, quiet)));
     const { checks, facts } = this.result;
-    if (!entries) return null;
-    if (!entries.length) {
+    if (each.includes(null)) return null;
+    const found = each.filter((entries) => entries.length);
+    for (const [at, part] of parts.entries()) if (each[at].length) await this.state(part);
+    if (!found.length) {
+      if (quiet) {
+        checks.push(check("looked-in", "good", { count: parts.length }));
+        this.tellAge(facts.asOf);
+      }
       checks.push(check("not-in-log", "warn"));
       this.result.verdict ||= missing;
       return null;
     }
-    facts.registered = entries[0].time;
-    checks.push(check("in-log", "good", { index: entries[0].index, count: entries.length }));
-    return entries;
+    facts.registered = Math.min(...found.map(([own]) => Number(own.time)));
+    for (const entries of found) {
+      checks.push(check("in-log", "good", { index: entries[0].index, count: entries.length }));
+    }
+    return found;
   }
 }
 
@@ -200,7 +234,7 @@ async function judgeTitle(result, title, site, inquiry, now) {
     id: toHex(idOf(title)),
   });
   if (!signed(result, site.network.signed(title, site.network.centerKey), "center-signed")) return;
-  const entries = await inquiry.own(title);
+  const entries = await inquiry.own(title, partOf(site, title.serial));
   if (!entries) return;
   try {
     const parts = fate(title, entries);
@@ -226,29 +260,41 @@ async function judgeCoin(result, coin, site, inquiry) {
   const made = site.network.signed(coin, site.network.centerKey);
   const issued = !made && site.network.signed(coin, site.network.issuerKey);
   if (!signed(result, made || issued, made ? "center-made" : "issuer-signed")) return;
-  if (await inquiry.own(coin)) result.verdict = "registered";
+  if (await inquiry.own(coin, partOf(site, coin.serial))) result.verdict = "registered";
 }
 
 function outcomesOf(result) {
   return result.outcomes.map((each) => ({ lo: each.lo, hi: each.hi, state: OUTCOMES[Number(each.state)] }));
 }
 
-/** What became of a claim, out of the log: its result, and what was given back since. */
-async function judgeRegistered(result, claim, inquiry) {
-  const entries = await inquiry.own(claim, "not-registered");
-  if (!entries) {
+/**
+ * What became of a claim, out of the log: its result, and what was given back since. Each of several logs has the
+ * part of it that is about its own coins.
+ */
+async function judgeRegistered(result, claim, inquiry, parts, quiet = false) {
+  const found = await inquiry.ownIn(claim, parts, "not-registered", quiet);
+  if (!found) {
     if (result.verdict === "not-registered") tellDeadline(result, claim, inquiry.now);
     return;
   }
-  const back = entries.slice(1).filter(({ fact }) => fact.state === BigInt(RECLAIMED));
-  const outcomes = outcomesOf(entries[0].result);
+  const outcomes = found.flatMap(outcomesSince);
+  result.facts.outcomes = outcomes;
+  const states = new Set(outcomes.map((each) => each.state));
+  if (outcomes.length < claim.inputs.length) {
+    result.checks.push(check("parts-missing", "warn"));
+    states.add("missing");
+  }
+  result.verdict = states.size === 1 ? [...states][0] : "mixed";
+  inquiry.complete();
+}
+
+function outcomesSince([own, ...since]) {
+  const back = since.filter(({ fact }) => fact.state === BigInt(RECLAIMED));
+  const outcomes = outcomesOf(own.result);
   for (const each of outcomes) {
     if (back.some(({ fact }) => fact.lo === each.lo && fact.hi === each.hi)) each.state = "reclaimed";
   }
-  result.facts.outcomes = outcomes;
-  const states = new Set(outcomes.map((each) => each.state));
-  result.verdict = states.size === 1 ? [...states][0] : "mixed";
-  inquiry.complete();
+  return outcomes;
 }
 
 /** Of a claim that the log does not hold: whether it may still come. It is over by the log's time only. */
@@ -272,7 +318,9 @@ async function judgeClaim(result, claim, site, inquiry) {
   Object.assign(result.facts, claimFacts(claim));
   // A claim names no key: the titles do, which are in a payment. The log takes none that is not signed.
   result.checks.push(check("claim-alone", "warn"));
-  await judgeRegistered(result, claim, inquiry);
+  // Nor whose coins: any of several logs may have it.
+  const parts = allParts(site);
+  await judgeRegistered(result, claim, inquiry, parts, parts.length > 1);
 }
 
 async function judgePayment(result, payment, site, inquiry) {
@@ -288,7 +336,8 @@ async function judgePayment(result, payment, site, inquiry) {
       network.signed(certificate, network.certificationKey) && equal(certificate.subject, titles[0].owner),
       "card-certified",
     );
-  if (good) await judgeRegistered(result, claim, inquiry);
+  const parts = new Set(titles.map((title) => partOf(site, title.serial)));
+  if (good) await judgeRegistered(result, claim, inquiry, [...parts]);
 }
 
 async function judgeReceipt(result, receipt, site, inquiry) {
@@ -305,7 +354,7 @@ async function judgeReceipt(result, receipt, site, inquiry) {
   if (!good) return;
   result.facts.titles = [];
   for (const title of receipt.titles) {
-    const entries = await inquiry.entries(title);
+    const entries = await inquiry.entries(title, partOf(site, title.serial));
     if (!entries) return;
     const told = { amount: title.hi - title.lo, id: toHex(idOf(title)), state: "missing" };
     result.facts.titles.push(told);
@@ -318,7 +367,7 @@ async function judgeReceipt(result, receipt, site, inquiry) {
       return;
     }
   }
-  if (!(await inquiry.state())) return;
+  if (!receipt.titles.length && !(await inquiry.state(homePart(site)))) return;
   const missing = result.facts.titles.filter((each) => each.state === "missing").length;
   if (missing) result.checks.push(check("titles-missing", "warn", { count: missing }));
   else if (receipt.titles.length) {
@@ -357,7 +406,7 @@ async function judgeEvidence(result, evidence, site, inquiry) {
     result.verdict = "proves-nothing";
     return;
   }
-  const entries = await inquiry.entries(evidence);
+  const entries = await inquiry.entries(evidence, homePart(site));
   // What both signatures prove needs no log.
   result.verdict = "proves";
   if (!entries) return;
