@@ -15,7 +15,7 @@ from cryptography import x509
 
 from chipcash.errors import ChipcashError
 
-__all__ = ["TlsError", "client_context", "peer", "server_context"]
+__all__ = ["TlsError", "client_context", "names", "peer", "server_context"]
 
 
 class TlsError(ChipcashError):
@@ -66,6 +66,23 @@ def peer(scope: Any) -> str:
     """
     extension = scope.get("extensions", {}).get("tls") or {}
     return str(extension.get("client_cert_name") or "")
+
+
+def names(certificate: Path) -> list[str]:
+    """The hosts that a certificate is for, as its subject's alternative names say. Raises TlsError."""
+    try:
+        own = x509.load_pem_x509_certificates(certificate.read_bytes())[0]
+        found = own.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return []
+    except (OSError, ValueError) as error:
+        raise TlsError(
+            f"{certificate} cannot be read as a certificate: {_why(error)}.", path=str(certificate)
+        ) from None
+    addresses = [str(address) for address in found.get_values_for_type(x509.IPAddress)]
+    names = found.get_values_for_type(x509.DNSName)
+    # Of wildcards browsers take a whole first label only.
+    return [*(name for name in names if "*" not in name.removeprefix("*.")), *addresses]
 
 
 def extension(connection: ssl.SSLObject) -> dict[str, Any]:

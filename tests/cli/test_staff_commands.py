@@ -110,13 +110,17 @@ def test_the_staff_of_a_center(cli: Cli) -> None:
     # The center is away, and its key with it: all but one thing can be done.
     (cli.folder / "network/center.key").rename(cli.folder / "center.key")
     with (
-        served(cli, "center", "staff", "serve") as pages,
+        served(cli, "center", "staff", "serve", "--name", "pages.example") as pages,
         httpx.Client(base_url=pages["url"], timeout=30) as client,
     ):
         assert form(client, "/login", "/login", name="zhang", password=OWN).status_code == 303
         assert "The center does not answer" in client.get("/health").text
+        for host, status in (("pages.example", 200), ("other.example", 400)):
+            assert client.get("/health", headers={"Host": host}).status_code == status
         answer = form(client, "/block", "/block", key="03" + "cd" * 32, **values)
         assert answer.status_code == 503 and "may not have been done" in answer.text
+    for wrong in ("*", "https://pages.example", "*.*.example"):
+        assert run(cli, "serve", "--name", wrong, code=2)
     run(cli, "remove", "li")
     (account,) = run(cli, "list")["accounts"]
     assert (account["name"], account["role"], account["temporary"]) == ("zhang", "operator", False)

@@ -125,6 +125,18 @@ def test_every_route_for_every_role(desk: Desk, role: str) -> None:
     assert desk.world.center.listed(bytes.fromhex(desk.lost)) is None
 
 
+def test_only_under_its_own_names(desk: Desk) -> None:
+    """A name of somebody else's that leads here (DNS rebinding) is told nothing, and not written down."""
+    with desk.login("operator") as client:
+        before = number(desk)
+        for host in ("evil.example", "evil.example:8720", "127.0.0.2"):
+            answer = client.get("/health", headers={"Host": host})
+            assert answer.status_code == 400 and "operator" not in answer.text
+            assert "--name" in answer.text
+        assert number(desk) == before
+        assert client.get("/health", headers={"Host": "localhost:8720"}).status_code == 200
+
+
 def test_every_route_for_nobody(desk: Desk) -> None:
     desk.now += 30  # the tests before tried wrong passwords
     before = number(desk)

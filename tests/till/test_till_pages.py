@@ -31,6 +31,7 @@ from chipcash.pos.till import SaleState
 from chipcash.terminal.refusals import REASONS
 from chipcash.terminal.words import explain
 from chipcash.tls import client_context, server_context
+from chipcash.tls import names as certified
 from tests.languages import check_placeholders, said_by
 from tests.till.counter import SECRETS, Counter, center, counter_in
 
@@ -181,7 +182,7 @@ def test_a_form_that_does_not_come(counter: Counter, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("chipcash.web.BODY_S", 0.2)
     address = (httpx.URL(counter.url).host, httpx.URL(counter.url).port or 0)
     with socket.create_connection(address, timeout=10) as line:
-        line.sendall(b"POST /login HTTP/1.1\r\nHost: till\r\nContent-Length: 9\r\n\r\nna")
+        line.sendall(b"POST /login HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\nna")
         assert line.recv(100).startswith(b"HTTP/1.1 408")
 
 
@@ -195,6 +196,37 @@ def test_answers_stay_here(counter: Counter) -> None:
             assert "unsafe" not in policy and "http" not in policy and "*" not in policy
         assert not re.search(r"style=|<style|onclick|javascript:", client.get("/charge").text)
         assert {x.name for x in client.cookies.jar} >= {"till-session"}  # not the center's pages'
+
+
+def test_only_under_its_own_names(counter: Counter) -> None:
+    """A name of somebody else's that leads here (DNS rebinding) is told nothing."""
+    with Service(
+        counter.till, counter.staff, center, names=["till.example", "*.shop.example"]
+    ) as named:
+        port = httpx.URL(named.url).port
+        for host in ("127.0.0.1", "localhost", "[::1]", "till.example", "a.SHOP.example"):
+            for given in (host, f"{host}:{port}"):
+                assert httpx.get(f"{named.url}/login", headers={"Host": given}).status_code == 200
+        for host in (
+            "evil.example",
+            "evil.example:8740",
+            "xtill.example",
+            "shop.example",
+            "",
+            "[",
+            "a b",
+        ):
+            for path in ("/login", "/live", "/static/till.js"):
+                answer = httpx.get(
+                    named.url + path, headers={"Host": host, "Accept-Language": "zh"}
+                )
+                assert answer.status_code == 400, (host, path)
+                assert "csrf" not in answer.text and "set-cookie" not in answer.headers
+                assert answer.headers["cache-control"] == "no-store"
+                assert "--name" in answer.text and "本页面" in answer.text, host
+    with counter.login("cashier") as client:
+        answer = client.get("/queue", headers={"Host": "evil.example"})
+        assert answer.status_code == 400 and "cashier" not in answer.text
 
 
 def test_a_sale_from_its_form(counter: Counter) -> None:
@@ -482,10 +514,13 @@ def test_without_tls_it_listens_on_this_machine_only(counter: Counter) -> None:
 def test_for_tablets_over_tls(counter: Counter, tmp_path: Path) -> None:
     authority = trustme.CA()
     authority.cert_pem.write_to_path(tmp_path / "ca")
-    authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(tmp_path / "pem")
+    own = authority.issue_cert("127.0.0.1", "::1", "till.example", "*.shop.example")
+    own.private_key_and_cert_chain_pem.write_to_path(tmp_path / "pem")
+    names = certified(tmp_path / "pem")
+    assert names == ["till.example", "*.shop.example", "127.0.0.1", "::1"]
     tls = server_context(tmp_path / "pem", None, None)
     with (
-        Service(counter.till, counter.staff, center, "0.0.0.0", tls=tls) as service,
+        Service(counter.till, counter.staff, center, "0.0.0.0", tls=tls, names=names) as service,
         httpx.Client(
             base_url=service.url.replace("0.0.0.0", "127.0.0.1"),
             verify=client_context(tmp_path / "ca"),
@@ -495,6 +530,8 @@ def test_for_tablets_over_tls(counter: Counter, tmp_path: Path) -> None:
         counter.enter(client, "cashier")
         session = next(x for x in client.cookies.jar if x.name == "__Host-till-session")
         assert session.secure
+        for host, status in (("till.example", 303), ("a.shop.example", 303), ("shop.example", 400)):
+            assert client.get("/login", headers={"Host": host}).status_code == status
         with client.stream("GET", "/live?on=sync") as stream:
             assert {name for _, (name, _) in zip(range(2), events(stream), strict=False)} == {
                 "part"

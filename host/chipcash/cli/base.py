@@ -11,6 +11,7 @@ import importlib
 import json
 import logging
 import os
+import re
 import signal
 import sys
 import traceback
@@ -526,6 +527,33 @@ def server_tls(
     if key or client_ca:
         raise click.UsageError("--tls-key and --client-ca go with --tls-cert.")
     return None
+
+
+def _host_name(context: click.Context, parameter: click.Parameter, value: Any) -> Any:
+    for name in value:
+        if not re.fullmatch(r"(\*\.)?[A-Za-z0-9:][A-Za-z0-9.:-]*", name):
+            raise click.BadParameter(f"{name!r} is no host: give it without https:// and port.")
+    return value
+
+
+def names_option(function: _Function) -> _Function:
+    """The option that says under which hosts pages are opened: names. See page_names()."""
+    return click.option(
+        "--name",
+        "names",
+        multiple=True,
+        metavar="HOST",
+        callback=_host_name,
+        help="Another host name under which browsers open the pages, as behind a proxy; may come several"
+        " times. Known are this machine's own, --host, and those that --tls-cert is for.",
+    )(function)
+
+
+def page_names(names: Sequence[str], certificate: Path | None) -> list[str]:
+    """The hosts that names_option and a service's certificate tell. Raises TlsError."""
+    from chipcash import tls
+
+    return [*names, *([] if certificate is None else tls.names(certificate))]
 
 
 def connection_at(path: str, wait: float) -> Connection:

@@ -16,6 +16,8 @@ from chipcash.cli.base import (
     center_option,
     home_option,
     listen_options,
+    names_option,
+    page_names,
     server_tls,
     show,
     tls_options,
@@ -39,9 +41,16 @@ def command() -> None:
 @home_option
 @listen_options(8720)
 @tls_options
+@names_option
 @center_option
 def serve(
-    directory: Path, host: str, port: int, tls_cert: Path | None, tls_key: Path | None, url: str
+    directory: Path,
+    host: str,
+    port: int,
+    tls_cert: Path | None,
+    tls_key: Path | None,
+    names: tuple[str, ...],
+    url: str,
 ) -> None:
     """Run the staff's pages until Ctrl-C. Prints their URL once they answer."""
     from chipcash.center.staff.health import health
@@ -49,6 +58,7 @@ def serve(
     from chipcash.center.staff.site import Center
 
     tls = server_tls(tls_cert, tls_key)
+    known = page_names(names, tls_cert)
     home = Home(directory)
     trust = home.trust()
 
@@ -65,7 +75,7 @@ def serve(
     ):
         parts = staff_parts(inquiry)
         center = Center(inquiry, trust, block, lambda: health(inquiry, client.metrics, parts))
-        service = Service(center, staff, host, port, tls=tls)
+        service = Service(center, staff, host, port, tls=tls, names=known)
         show(Report({"url": service.url}, [f"The staff's pages are at {service.url}"]))
         service.run()
 

@@ -18,6 +18,8 @@ from chipcash.cli.base import (
     center_of_options,
     center_tls_options,
     listen_options,
+    names_option,
+    page_names,
     server_tls,
     show,
     tls_options,
@@ -104,6 +106,7 @@ log_option = click.option(
 )
 @listen_options(8740)
 @tls_options
+@names_option
 @click.option(
     "--api-port",
     type=click.IntRange(0, 65535),
@@ -124,6 +127,7 @@ def run(
     port: int,
     tls_cert: Path | None,
     tls_key: Path | None,
+    names: tuple[str, ...],
     api_port: int | None,
     metrics_port: int | None,
     log_file: str | None,
@@ -140,6 +144,7 @@ def run(
     from chipcash.pos.till import Till
 
     tls = server_tls(tls_cert, tls_key)
+    known = page_names(names, tls_cert)
     if log_file is not None:
         log_to(log_file)
     reach = center_of_options(PATIENCE_S)
@@ -155,7 +160,7 @@ def run(
         Deliveries(directory, clock=till.clock),
         ExitStack() as faces,
     ):
-        service = Service(till, accounts, center, host, port, tls=tls)
+        service = Service(till, accounts, center, host, port, tls=tls, names=known)
         data, lines = {"url": service.url}, [f"The till's page is at {service.url}"]
         if api_port is not None:
             token = api.load_token(directory / api.TOKEN_FILE)

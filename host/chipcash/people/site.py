@@ -24,6 +24,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
@@ -236,15 +237,22 @@ class Site:
             lstrip_blocks=True,
         )
 
-    def app(self) -> Starlette:
-        """The ASGI application. Requests run in threads."""
+    def app(self, names: Sequence[str] = ()) -> Starlette:
+        """The ASGI application. Requests run in threads.
+
+        names: hosts that browsers may ask for, `*.` in front for all below one, beside loopback names and the
+        very address that they reach; others are told nothing.
+        """
         app = Starlette(
             routes=[
                 *[self._route(page) for page in self._pages],
                 *self.more_routes(),
                 Mount("/static", StaticFiles(directory=self._folder / "static"), name="static"),
             ],
-            middleware=[Middleware(_Headers, headers=self.headers)],
+            middleware=[
+                Middleware(_Headers, headers=self.headers),
+                Middleware(_OwnNames, names=names, refuse=self._on_other_name),
+            ],
             exception_handlers={
                 HTTPException: self._on_http,
                 TooLarge: self._on_too_large,
@@ -406,6 +414,13 @@ class Site:
         )  # fmt: skip
         return Answer(response, recorded=True)
 
+    def _on_other_name(self, request: Request) -> Response:
+        message = (
+            "This page is not opened under this name. Use the address that was printed when it was started,"
+            " or have the name added (--name)."
+        )
+        return self.failure(self.visit(request), 400, message)
+
     def _on_http(self, request: Request, error: Exception) -> Response:
         known = cast(HTTPException, error)
         message = "There is no such page."
@@ -447,6 +462,48 @@ class _Headers:
             await send(message)
 
         await self._app(scope, receive, with_headers)
+
+
+class _OwnNames:
+    """Answers requests to this place only: a name of somebody else's that leads here (DNS rebinding) would
+    let his page read ours. Judged by TrustedHostMiddleware, refused with a page that people can read."""
+
+    def __init__(
+        self, app: ASGIApp, names: Sequence[str], refuse: Callable[[Request], Response]
+    ) -> None:
+        self._app = app
+        self._names = [*_LOOPBACK, *(_in_header(name) for name in names)]
+        self._refuse = refuse
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or await self._ours(scope, receive):
+            await self._app(scope, receive, send)
+        else:
+            await self._refuse(Request(scope))(scope, receive, send)
+
+    async def _ours(self, scope: Scope, receive: Receive) -> bool:
+        ours = False
+
+        async def accept(scope: Scope, receive: Receive, send: Send) -> None:
+            nonlocal ours
+            ours = True
+
+        async def keep(message: Message) -> None:
+            """The library's own words for a refusal are not sent."""
+
+        # A number is no name that somebody could lead here.
+        reached = [_in_header(scope["server"][0])] if scope.get("server") else []
+        judge = TrustedHostMiddleware(accept, [*self._names, *reached], www_redirect=False)
+        await judge(scope, receive, keep)
+        return ours
+
+
+_LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
+
+
+def _in_header(name: str) -> str:
+    """A host as the Host header has it: IPv6 in brackets."""
+    return f"[{name}]" if ":" in name else name
 
 
 def _set_cookie(

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import ssl
+from collections.abc import Sequence
 
 from chipcash.center.staff.site import Center, create_app
 from chipcash.people.accounts import Staff
@@ -13,7 +14,8 @@ __all__ = ["Service"]
 
 
 class Service(PeopleService):
-    """The staff's pages; see chipcash.people.service.Service."""
+    """The staff's pages; see chipcash.people.service.Service. names: hosts by which they are opened, beside
+    host."""
 
     def __init__(
         self,
@@ -23,5 +25,7 @@ class Service(PeopleService):
         port: int = 0,
         *,
         tls: ssl.SSLContext | None = None,
+        names: Sequence[str] = (),
     ) -> None:
-        super().__init__(create_app(center, staff), "The staff's pages", host, port, tls=tls)
+        app = create_app(center, staff, [host, *names])
+        super().__init__(app, "The staff's pages", host, port, tls=tls)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -243,9 +243,9 @@ class Site(people.Site):
         return None
 
 
-def create_app(center: Center, staff: Staff) -> Starlette:
-    """The ASGI application of the staff's pages."""
-    return Site(center, staff).app()
+def create_app(center: Center, staff: Staff, names: Sequence[str] = ()) -> Starlette:
+    """The ASGI application of the staff's pages. names: see people.Site.app."""
+    return Site(center, staff).app(names)
 
 
 def _moment(visit: Visit) -> Moment:

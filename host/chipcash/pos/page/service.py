@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import ssl
+from collections.abc import Sequence
 
 from chipcash.people.accounts import Staff
 from chipcash.people.service import Service as PeopleService
@@ -14,7 +15,8 @@ __all__ = ["Service"]
 
 
 class Service(PeopleService):
-    """The page of a running till; see chipcash.people.service.Service. center: as Till has it."""
+    """The page of a running till; see chipcash.people.service.Service. center: as Till has it; names: hosts
+    by which it is opened, beside host."""
 
     def __init__(
         self,
@@ -25,7 +27,8 @@ class Service(PeopleService):
         port: int = 0,
         *,
         tls: ssl.SSLContext | None = None,
+        names: Sequence[str] = (),
     ) -> None:
         # Streams last: they have to be told that the server ends.
         site = Site(till, staff, center, ending=lambda: self._server.should_exit)
-        super().__init__(site.app(), "The till's page", host, port, tls=tls)
+        super().__init__(site.app([host, *names]), "The till's page", host, port, tls=tls)
