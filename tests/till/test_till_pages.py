@@ -23,17 +23,20 @@ from chipcash.people.accounts import LoginRefused, TooManyTries
 from chipcash.people.errors import StaffError
 from chipcash.people.words import Words, chinese
 from chipcash.pos import PaymentState
+from chipcash.pos.metrics import metrics
 from chipcash.pos.page.roles import ROLES, RULES, Right
 from chipcash.pos.page.service import Service
 from chipcash.pos.page.site import PAGES, Site
 from chipcash.pos.page.views import WARNINGS, fen, told
-from chipcash.pos.till import SaleState
+from chipcash.pos.till import SaleState, Till, Warn
 from chipcash.terminal.refusals import REASONS
 from chipcash.terminal.words import explain
 from chipcash.tls import client_context, server_context
 from chipcash.tls import names as certified
 from tests.languages import check_placeholders, said_by
+from tests.pos.test_till import wait_for
 from tests.till.counter import SECRETS, Counter, center, counter_in
+from tests.till.test_till_metrics import numbers
 
 FOLDER = Path(chipcash.pos.page.__path__[0])
 BOTH = frozenset(ROLES)
@@ -503,6 +506,52 @@ def test_a_cashier_has_a_pin_and_a_manager_a_password(counter: Counter) -> None:
     with pytest.raises(TooManyTries):
         staff.login("li", "250250", "203.0.113.9")
     staff.remove("li", "os:test")
+
+
+def test_a_mirror_that_cannot_be_written_is_told_before_a_card_comes(
+    counter: Counter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("chipcash.pos.mirror_watch._LOOK_S", 0.1)
+    monkeypatch.setattr("chipcash.pos.mirror_watch._AGAIN_S", 0.1)
+    counter.sandbox.till("mirrored").close()
+    words = Words("zh", {})
+    with (
+        Till(counter.sandbox.directory / "mirrored", (), center) as till,
+        Service(till, counter.staff, center) as service,
+        httpx.Client(base_url=service.url, timeout=20) as client,
+    ):
+        counter.enter(client, "manager")
+
+        def until(state: str, warned: bool) -> str:
+            wait_for(
+                till, lambda: numbers(metrics(till).decode())["chipcash_till_mirror", state] == 1
+            )
+            status = till.status()
+            assert (Warn.MIRROR in status.warnings) is warned
+            for path in ("/charge", "/queue"):  # in the head of every page
+                assert (WARNINGS[Warn.MIRROR] in client.get(path).text) is warned
+                assert ("Not mirrored" in client.get(path).text) is warned
+            pages = [client.get(path).text for path in ("/sync", "/settings")]
+            assert all((str(mirror) in page) is (state != "none") for page in pages)
+            return pages[0]
+
+        mirror = tmp_path / "mirror"
+        assert "a lost disk loses" in until("none", False)
+        with till.pos() as pos:
+            pos.store.set_mirror(str(mirror))
+        assert "up to date" in until("written", False)
+        mirror.rename(tmp_path / "unplugged")
+        page = until("failing", True)
+        assert "No such file" in page and "Failing since" in page and "Last written" in page
+        found = till.status().mirror
+        for text in (found.message, found.hint):
+            assert told(words, text) != text
+        assert "没有这个文件" in told(words, found.message)
+        (tmp_path / "unplugged").rename(mirror)
+        assert "up to date" in until("written", False)
+        with till.pos() as pos:
+            pos.store.set_mirror("")
+        until("none", False)
 
 
 def test_without_tls_it_listens_on_this_machine_only(counter: Counter) -> None:

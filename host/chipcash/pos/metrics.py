@@ -115,6 +115,18 @@ class _State(Collector):
             "Whether the last try to synchronise failed",
             bool(status.sync.message),
         )
+        mirror = status.mirror
+        failing = mirror.failing is not None
+        yield _labelled(
+            "chipcash_till_mirror",
+            "How the mirror of the books is; where it is failing no money is taken",
+            "state",
+            {
+                "none": not mirror.where,
+                "written": mirror.written is not None and not failing,
+                "failing": failing,
+            },
+        )
         yield _labelled(
             "chipcash_till_readers",
             "Readers by state",

@@ -7,7 +7,7 @@ import json
 import os
 import secrets
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -330,7 +330,13 @@ _MOVED = -1
 
 class Store(Database):
     """The books of a POS, encrypted under a key of 32 bytes. create: make them, in a file that is not there
-    yet. Books of older versions are brought forward."""
+    yet. Books of older versions are brought forward.
+
+    noted: to be set by who wants to know how the mirror fares: called after a transaction with where it is,
+    and with the error if it could not be written.
+    """
+
+    noted: Callable[[str, MirrorError | None], None] | None = None
 
     def __init__(self, path: Path, key: bytes, *, create: bool = False) -> None:
         self._key = key
@@ -391,6 +397,7 @@ class Store(Database):
         """As Database; and before it is durable here, it is in the mirror, if there is one. Raises
         MirrorError where it cannot be: then nothing was written."""
         appended: tuple[Target, Position, Position] | None = None
+        where = ""
         try:
             with super().transaction():
                 self._written = []
@@ -398,6 +405,8 @@ class Store(Database):
                 if self._written and (where := self.get("mirror")):
                     appended = self._append(where)
         except BaseException as error:
+            if where and isinstance(error, MirrorError) and self.noted is not None:
+                self.noted(where, error)
             if appended is not None and isinstance(error, ChipcashError):
                 # It is in the mirror, and could not be committed here. If this cannot be said now, the next
                 # transaction finds it and begins anew.
@@ -405,6 +414,8 @@ class Store(Database):
                 with suppress(DatabaseError):
                     target.cut(self.get("mirror_owner"), before.identity, before.offset, after.head)
             raise
+        if where and self.noted is not None:
+            self.noted(where, None)
 
     @property
     def mirror(self) -> str:
@@ -421,6 +432,12 @@ class Store(Database):
         if state is not None and state.owner != self.get("mirror_owner"):
             raise taken(where)
         return state
+
+    def touch_mirror(self, now: int) -> None:
+        """Write nothing but when this was done, seconds since 1970: what only shows that the mirror can be
+        written. Raises MirrorError."""
+        with self.transaction():
+            self.set("mirror_touched", str(now))
 
     def set_mirror(self, where: str, **facts: str) -> None:
         """Have a mirror at a path or URL, and all books in it when this returns; or none, for "".

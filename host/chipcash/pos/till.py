@@ -30,6 +30,7 @@ from chipcash.errors import ChipcashError, LinkLostError, NoCardError, Transport
 from chipcash.files import lock
 from chipcash.pos import model as m
 from chipcash.pos.errors import AnotherCard, AnswerLost, NotAsked, PosError, yuan
+from chipcash.pos.mirror_watch import MirrorStatus, MirrorWatch
 from chipcash.pos.pos import Pos
 from chipcash.pos.settling import CenterService
 from chipcash.terminal import RETRYABLE, Refusal
@@ -151,7 +152,8 @@ class Warn(StrEnum):
 
     OVERDUE: pending money is past its deadline; DEADLINE: some will be within a day; STALE: the blacklist is
     too old to charge; DISK: the disk is nearly full; CLOCK: this machine's clock is wrong; READERS: no reader
-    can be used; EXPOSURE: the money pending, or its age, nears its limit; LIMIT: it has reached it.
+    can be used; EXPOSURE: the money pending, or its age, nears its limit; LIMIT: it has reached it; MIRROR:
+    the mirror of the books cannot be written, so no money is taken.
     """
 
     OVERDUE = "OVERDUE"
@@ -162,6 +164,7 @@ class Warn(StrEnum):
     READERS = "READERS"
     EXPOSURE = "EXPOSURE"
     LIMIT = "LIMIT"
+    MIRROR = "MIRROR"
 
 
 @dataclass(frozen=True)
@@ -180,6 +183,7 @@ class Status:
     open: int
     summary: m.Summary
     sync: SyncStatus
+    mirror: MirrorStatus
     shift: m.Shift | None
     warnings: tuple[Warn, ...]
 
@@ -243,6 +247,7 @@ class Till:
         self._pin: str | None = None
         self._deadline = 0.0
         self._sync = SyncStatus()
+        self._mirror = MirrorWatch(self.clock, self._bump)
         self._asked = threading.Event()
         self._retry_s = _FIRST_RETRY_S
         self._shown = float("-inf")
@@ -266,6 +271,7 @@ class Till:
             stack.callback(os.close, handle)
             for reader in self._readers:
                 self._start(reader.path, partial(self._serve, reader))
+            self._start("mirror", self._watch_mirror)
             if self._center is not None:
                 self._start("sync", self._synchronise)
             self._stack = stack.pop_all()
@@ -297,6 +303,7 @@ class Till:
             pos = self._idle.pop()
         except IndexError:
             pos = Pos(self.directory, clock=self.clock)
+            pos.store.noted = self._mirror.noted
         pos.operator = operator
         try:
             yield pos
@@ -431,6 +438,7 @@ class Till:
             readers = tuple(reader.status for reader in self._readers)
         with self.pos() as pos:
             summary = pos.summary()
+            mirror = self._mirror.status(pos.store.mirror)
             return Status(
                 event=event,
                 time=self.clock(),
@@ -440,8 +448,9 @@ class Till:
                 open=pos.open_count(),
                 summary=summary,
                 sync=sync,
+                mirror=mirror,
                 shift=pos.shift,
-                warnings=tuple(self._warnings(pos, summary, readers)),
+                warnings=tuple(self._warnings(pos, summary, readers, mirror)),
             )
 
     def sync_now(self) -> None:
@@ -452,9 +461,15 @@ class Till:
     # How ----------------------------------------------------------------------------------------
 
     def _warnings(
-        self, pos: Pos, summary: m.Summary, readers: Sequence[ReaderStatus]
+        self,
+        pos: Pos,
+        summary: m.Summary,
+        readers: Sequence[ReaderStatus],
+        mirror: MirrorStatus,
     ) -> Iterator[Warn]:
         now = self.clock()
+        if mirror.failing is not None:
+            yield Warn.MIRROR
         if summary.overdue.count:
             yield Warn.OVERDUE
         elif summary.next_deadline is not None and summary.next_deadline < now + DAY:
@@ -653,6 +668,20 @@ class Till:
                     told, state=SaleState.PAID, payment=last.payment, message="", hint=""
                 )
         return told
+
+    def _watch_mirror(self) -> None:
+        """The life of the thread that sees whether the mirror can be written."""
+        pause = 0.0
+        while not self._closing.wait(pause):
+            try:
+                with self.pos() as pos:
+                    pause = self._mirror.look(pos.store)
+            except ChipcashError as error:
+                _log.warning("the mirror was not looked at: %s", error)
+                pause = _REST_S
+            except Exception:
+                _log.exception("looking at the mirror has a fault")
+                pause = _LONGEST_RETRY_S
 
     def _synchronise(self) -> None:
         """The life of the thread that synchronises."""

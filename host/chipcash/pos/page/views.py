@@ -27,6 +27,7 @@ WARNINGS: dict[Warn, str] = {
     Warn.CLOCK: "This machine's clock is wrong; the center's time is used. Have it set.",
     Warn.READERS: "No reader can be used: see that they are plugged in.",
     Warn.EXPOSURE: "What is pending nears the most that this till may take offline: synchronise soon.",
+    Warn.MIRROR: "The mirror of the books cannot be written: no money is taken before it can.",
     Warn.LIMIT: "What is pending has reached the most that this till may take offline: synchronise now.",
 }
 """What each warning says, in English."""
