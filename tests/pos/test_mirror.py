@@ -13,11 +13,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from chipcash.cli import root
 from chipcash.database import DatabaseError
 from chipcash.pos import AnswerLost, PaymentState, Pos, PosError
 from chipcash.pos.mirror import Folder, MirrorError, MirrorTaken
-from chipcash.pos.recovery import KeptKeys, recover
+from chipcash.pos.recovery import KeptKeys, recover, save_keys
 from chipcash.pos.till import SaleState, Till
 from chipcash.sandbox import Sandbox
 from chipcash.transports import open_path
@@ -52,6 +54,29 @@ def test_a_lost_disk_loses_nothing(tmp_path: Path) -> None:
     before = books(shop.pos)
     lose_disk(shop, away)
     assert books(shop.pos) == before
+    shop.close()
+
+
+def test_who_has_to_be_let_in_again(tmp_path: Path) -> None:
+    """Accounts are not in the mirror: recovering says so, and who had shifts."""
+    shop = mirrored(tmp_path)
+    for name in ("wang", "li", "wang"):
+        shop.pos.operator = name
+        shop.pos.open_shift()
+        shop.pos.close_shift()
+    save_keys(shop.pos.directory, "seven words that nobody knows", tmp_path / "keys")
+    shop.crash()
+    words = [
+        "pos",
+        "recover",
+        str(tmp_path / "mirror"),
+        str(tmp_path / "new"),
+        "--original-is-lost",
+    ]
+    env = {"CHIPCASH_PASSPHRASE": "seven words that nobody knows"}
+    done = CliRunner().invoke(root, [*words, "--keys", str(tmp_path / "keys")], env=env)
+    assert done.exit_code == 0, done.output
+    assert "staff add" in done.output and "had by li, wang." in done.output
     shop.close()
 
 

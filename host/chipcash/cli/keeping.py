@@ -235,11 +235,17 @@ def recover(
     with Pos(directory) as pos:
         balance = pos.balance()
         requests = len(pos.open_requests())
+        names = {name for shift in pos.shifts() for name in (shift.opened_by, shift.closed_by)}
+    staff = sorted(name for name in names if name)
     lines = [
         f"{directory} is the till {done.public.hex()}, and goes on with its mirror.",
         f"Verified {yuan(balance.verified_fen)} yuan, pending {yuan(balance.pending_fen)}.",
         "See what its last entries are (chipcash pos last, transfers), then synchronise it.",
+        "Nobody can log in to its page yet: accounts are not in a mirror. Make them anew:"
+        " chipcash pos staff add NAME --role manager",
     ]
+    if staff:
+        lines.append(f"Its shifts were had by {', '.join(staff)}.")
     if requests:
         lines.append(f"{requests} requests are open: a card may have paid them.")
     if done.cut_off:
@@ -249,6 +255,7 @@ def recover(
         "verified_fen": balance.verified_fen,
         "pending_fen": balance.pending_fen,
         "open_requests": requests,
+        "had_shifts": staff,
         "cut_off_bytes": done.cut_off,
     }
     return Report(data, lines)
