@@ -9,12 +9,15 @@ one.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import re
 import secrets
+import threading
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -47,8 +50,9 @@ _ROWS = 50
 """Payments of one page of the queue."""
 _STREAM_S = 100.0
 """How long a stream of events lasts: the browser asks anew, long before the server cuts it off."""
-_STREAMS = 16
-"""Streams at once; each keeps a thread waiting."""
+_DRAWING = 4
+"""Streams that look or draw at once, in threads of their own; none keeps a thread while it waits. So however
+many pages are open, the threads that requests go through are free."""
 _LOOK_S = 1.0
 """How soon a stream sees that its session, or the server, has ended."""
 _BEAT_S = 5.0
@@ -426,7 +430,9 @@ class Site(people.Site):
         self.ending = ending
         self.templates.filters.update(FILTERS)
         self.templates.globals.update(Right=Right, SaleState=SaleState, warnings=WARNINGS)
-        self._streams = anyio.CapacityLimiter(_STREAMS)
+        self._drawing = anyio.CapacityLimiter(_DRAWING)
+        self._happened = asyncio.Event()
+        self._listener: threading.Thread | None = None
 
     def shown(self, visit: people.Visit[Any]) -> dict[str, Any]:
         """What the head of every page takes, and the function that translates errors. over: the last sale, if
@@ -497,14 +503,16 @@ class Site(people.Site):
 
     async def _events(self, request: Request) -> AsyncIterator[str]:
         """Server-sent events: `part` with a part that changed, `beat`, `over` when the session is."""
+        self._listen()
         visit = self.visit(request)
         page = visit.query.get("on", "")
         sent: dict[str, str] = {}
         number, began, beat = -1, time.monotonic(), 0.0
         yield "retry: 500\n\n"
         while time.monotonic() - began < _STREAM_S and not self.ending() and not self.till.closing:
+            happened = self._happened  # before the look, so that nothing falls between
             number, parts = await anyio.to_thread.run_sync(
-                self._look, visit, page, number, limiter=self._streams
+                self._look, visit, page, number, limiter=self._drawing
             )
             if parts is None:
                 yield "event: over\ndata: over\n\n"
@@ -517,13 +525,39 @@ class Site(people.Site):
             if time.monotonic() - beat >= _BEAT_S:
                 beat = time.monotonic()
                 yield "event: beat\ndata: beat\n\n"
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_LOOK_S):
+                    await happened.wait()
+
+    def _listen(self) -> None:
+        """Have one thread wait for the till's events, for all streams. Called in the server's loop."""
+        if self._listener is None or not self._listener.is_alive():
+            loop = asyncio.get_running_loop()
+            self._listener = threading.Thread(
+                target=self._tell, args=(loop,), name="page's events", daemon=True
+            )
+            self._listener.start()
+
+    def _tell(self, loop: asyncio.AbstractEventLoop) -> None:
+        """The life of that thread."""
+        number = -1
+        while not self.ending() and not self.till.closing:
+            newest = self.till.wait(number, _LOOK_S)
+            if newest != number:
+                number = newest
+                with suppress(RuntimeError):  # the loop was closed just now
+                    loop.call_soon_threadsafe(self._wake)
+
+    def _wake(self) -> None:
+        self._happened.set()
+        self._happened = asyncio.Event()
 
     def _look(
         self, visit: Visit, page: str, number: int
     ) -> tuple[int, dict[str, tuple[str, Markup]] | None]:
-        """Wait for a change; the number of the newest event, and the parts as they are, none if nothing
-        changed; None where the session is over."""
-        newest = self.till.wait(number, _LOOK_S) if number >= 0 else self.till.wait(-1, 0)
+        """The number of the newest event, and the parts as they are, none if nothing changed; None where the
+        session is over."""
+        newest = self.till.wait(-1, 0)
         try:
             visit = self.identified(visit)
             account = visit.visitor
