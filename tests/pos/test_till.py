@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,6 +15,7 @@ import pytest
 from chipcash.card import Card
 from chipcash.center.client import CenterClient
 from chipcash.clock import SteadyClock
+from chipcash.database import DatabaseError
 from chipcash.pos import PaymentState, Pos, PosError
 from chipcash.pos import till as till_module
 from chipcash.pos.till import ReaderState, Sale, SaleState, Till, Warn
@@ -209,6 +212,52 @@ def test_an_answer_that_is_lost_is_asked_for_again_from_the_same_card(
         reader.remove()
         given = till.give_up(sale.id)
         assert given.state is SaleState.CANCELLED and till.status().open == 0
+
+
+def test_giving_up_holds_no_screen_up_and_asks_no_card(
+    sandbox: Sandbox, reader: PlaceReader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Signing takes a SAM seconds. Meanwhile screens go on, and the card, which is back, is not asked."""
+    image = tmp_path / "a.img"
+    sandbox.new_card(image, 10_000)
+    signing, signed = threading.Event(), threading.Event()
+    give_up = Pos.give_up
+
+    def full(*_: object) -> bool:
+        raise DatabaseError("The disk is full.")
+
+    def slowly(pos: Pos, nonce: bytes | None = None) -> o.Void | None:
+        signing.set()
+        assert signed.wait(10)
+        return give_up(pos, nonce)
+
+    with Till(folder(sandbox), reader.paths) as till, ThreadPoolExecutor(1) as other:
+        reader.insert(image, "cpython", cut_before=2)
+        sale = till.begin(700)
+        before = ended(till, sale, SaleState.UNKNOWN)
+        reader.remove()
+        wait_for(till, lambda: till.status().readers[0].state is ReaderState.READY)
+        # What cannot be done leaves the sale as it was.
+        with monkeypatch.context() as patched, pytest.raises(DatabaseError):
+            patched.setattr(Pos, "_set_void", full)
+            till.give_up(sale.id)
+        assert till.sale == before
+        monkeypatch.setattr(Pos, "give_up", slowly)
+        given = other.submit(till.give_up, sale.id)
+        assert signing.wait(10)
+        reader.insert(image, "cpython")
+        status = till.status()
+        assert status.sale is not None and "being given up" in status.sale.message
+        for act in (till.give_up, till.cancel, till.retry):
+            with pytest.raises(PosError):
+                act(sale.id)
+        with pytest.raises(PosError, match="under way"):
+            till.begin(700)
+        time.sleep(1.5)  # in which the reader would have asked it
+        assert till.status().last is not None and till.status().summary.pending.fen == 0
+        signed.set()
+        assert given.result(10).state is SaleState.CANCELLED and till.status().open == 0
+        assert till.status().summary.pending.fen == 0
 
 
 def test_a_repeated_reference_is_one_payment(sandbox: Sandbox, tmp_path: Path) -> None:

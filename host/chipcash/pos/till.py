@@ -401,17 +401,31 @@ class Till:
                     hint="Wait for its end, or cancel it.",
                     state=str(found.state),
                 )
-            with self.pos(found.operator) as pos:
-                pos.give_up(found.nonce)
-            given = self._set(
+            # As if a card were asked: none is, and nothing else is begun, while the void is signed. That can
+            # take a SAM seconds, in which screens must not stand still.
+            self._set(
                 replace(
                     found,
-                    state=SaleState.CANCELLED,
-                    message=f"The request of {yuan(found.amount)} is given up. You have not been paid; what "
-                    "the card has set aside goes back to the customer.",
+                    state=SaleState.PAYING,
+                    message="The request is being given up: wait for the result.",
                     hint="",
                 )
             )
+        try:
+            with self.pos(found.operator) as pos:
+                pos.give_up(found.nonce)
+        except BaseException:
+            self._set(found)
+            raise
+        given = self._set(
+            replace(
+                found,
+                state=SaleState.CANCELLED,
+                message=f"The request of {yuan(found.amount)} is given up. You have not been paid; what the "
+                "card has set aside goes back to the customer.",
+                hint="",
+            )
+        )
         self.sync_now()
         return given
 
