@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import json
 import shutil
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -18,9 +20,10 @@ from chipcash.card import CardError
 from chipcash.center.errors import CenterUnreachable
 from chipcash.pos import PaymentState, Pos, PosError
 from chipcash.pos.events import Account, What, events, position
-from chipcash.pos.reports import Kind, Report, chain
+from chipcash.pos.reports import Kind, Report, chain, shift_report
 from chipcash.pos.store import Store
 from chipcash.terminal import Refusal
+from chipcash.transports import open_path
 from chipcash_wire import objects as o
 from tests.builders import DAY, NOW
 from tests.pos.shop import BadNetwork, Crash, Shop, crash_at, crash_from_here
@@ -143,6 +146,35 @@ class Day(RuleBasedStateMachine):
         assert (look.lines, look.closing) == (report.lines, report.closing)
         self.zs.append(json.dumps(report.as_dict()))
 
+    @rule(amount=st.integers(1, 500), syncs=st.booleans(), pays_out=st.booleans())
+    def close_while_another_works(self, amount: int, syncs: bool, pays_out: bool) -> None:
+        """What another process does while the Z is made is not held up, and is in the next."""
+        if self.shop.pos.shift is None:
+            self.shop.pos.open_shift()
+        look = self.shop.pos.x_report()
+
+        def meanwhile(*values: Any, **named: Any) -> Report:
+            with Pos(self.shop.pos.directory, clock=lambda: self.shop.now) as other:
+                try:
+                    with open_path(self.card) as connection:
+                        other.charge(connection, amount)
+                    self.taken += amount
+                except (PosError, CardError, Refusal):
+                    pass
+                if syncs:
+                    other.sync(self.shop.center)
+                if pays_out:
+                    with suppress(PosError):
+                        other.redeem(self.center, 1)
+            return shift_report(*values, **named)
+
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr("chipcash.pos.shifts.shift_report", meanwhile)
+            shift = self.shop.pos.close_shift()
+        report = self.shop.pos.z_report(shift.number)
+        assert (look.lines, look.closing) == (report.lines, report.closing)
+        self.zs.append(json.dumps(report.as_dict()))
+
     @invariant()
     def a_look_balances(self) -> None:
         report = self.shop.pos.x_report()
@@ -244,6 +276,26 @@ def test_a_z_is_written_with_its_shifts_end_and_can_be_had_again(shop: Shop) -> 
         shop.pos.z_report(7)
     with pytest.raises(PosError, match="no report of a till that this program knows"):
         Report.from_dict({"version": 99})
+
+
+def test_a_shift_is_closed_by_one(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two who close it at the same time; the other one's report is dropped, also behind a new shift."""
+    shop.pos.open_shift()
+    shop.pay(shop.card(), 700)
+
+    def meanwhile(*values: Any, **named: Any) -> Report:
+        monkeypatch.setattr("chipcash.pos.shifts.shift_report", shift_report)
+        with Pos(shop.pos.directory, clock=lambda: shop.now, operator="wang") as other:
+            other.close_shift()
+            other.open_shift()
+        return shift_report(*values, **named)
+
+    monkeypatch.setattr("chipcash.pos.shifts.shift_report", meanwhile)
+    with pytest.raises(PosError, match="Shift 1 was closed by somebody else"):
+        shop.pos.close_shift()
+    first, second = shop.pos.shifts()[::-1]
+    assert (first.closed_by, second.closed) == ("wang", None)
+    assert shop.pos.z_report().line(What.TAKEN).fen == 700
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Shifts: who has the till, and when. What is charged or paid out belongs to the one that is open.
 
-Closing one writes its Z report, in the same transaction. What happens while none is open is in the next.
+Closing one writes its Z report, in the same transaction. What happens while none is open is in the next, and
+so is what comes while the report is being made: that takes long after many payments, and holds nobody up.
 """
 
 from __future__ import annotations
@@ -55,18 +56,29 @@ class Shifts(Books):
         return opened
 
     def close_shift(self) -> m.Shift:
-        """Close the open shift and write its Z report. Raises PosError if none is open."""
-        with self.store.transaction():
+        """Close the open shift and write its Z report. Raises PosError if none is open, or if somebody else
+        closes it at the same time."""
+        with self.store.reading():
             found = self.shift
             if found is None:
                 raise PosError(
                     "No shift is open; nothing was closed.", hint="Open one to charge in it."
                 )
             report = self._since_last(Kind.Z, found)
-            self.store.execute(
-                "UPDATE shifts SET closed = ?, closed_by = ?, report = ? WHERE id = ?",
-                report.until, self.operator, json.dumps(report.as_dict()), found.number,
+        text = json.dumps(report.as_dict())
+        with self.store.transaction():
+            # Its period ends where this report has read to. As long as the shift is open no other Z was
+            # written, so the next one begins there.
+            closed = self.store.execute(
+                "UPDATE shifts SET closed = ?, closed_by = ?, report = ? WHERE id = ? AND closed IS NULL",
+                report.until, self.operator, text, found.number,
             )  # fmt: skip
+            if not closed.rowcount:
+                raise PosError(
+                    f"Shift {found.number} was closed by somebody else meanwhile; nothing was changed.",
+                    hint="Its Z report is in the list of shifts.",
+                    shift=found.number,
+                )
             row = self._need("SELECT * FROM shifts WHERE id = ?", found.number)
         _log.info(
             "shift closed",
