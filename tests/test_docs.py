@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import prefork
 from tests.center.pg_server import Server
 
 ROOT = Path(__file__).parents[1]
@@ -21,6 +22,8 @@ DOCUMENTS = [
     if not {".venv", "build"}.intersection(file.relative_to(ROOT).parts)
     and not any(part.startswith(".") for part in file.relative_to(ROOT).parts)
 ]
+STARTED = ("card_applet_sim/README.md", "docs/staff.md")
+"""Documents whose commands are the program that is installed; those of the others are forked (prefork)."""
 
 
 def name(file: Path) -> str:
@@ -58,6 +61,7 @@ def test_commands(file: Path, databases: dict[str, str], tmp_path: Path) -> None
     """
     script = re.sub(r"^make ", f"make -n -C '{ROOT}' ", "\n".join(blocks(file, "sh")), flags=re.M)
     bin_folder = Path(sys.executable).parent
+    chipcash = "" if name(file) in STARTED else f"{prefork.on_path()}:"
     done = subprocess.run(
         [
             sys.executable,
@@ -72,7 +76,7 @@ def test_commands(file: Path, databases: dict[str, str], tmp_path: Path) -> None
         ],
         cwd=tmp_path,
         env={
-            "PATH": f"{bin_folder}:/usr/bin:/bin",
+            "PATH": f"{chipcash}{bin_folder}:/usr/bin:/bin",
             "HOME": str(tmp_path),
             "LANG": "C.UTF-8",
             "PROTOCOLS": str(ROOT / "protocols"),

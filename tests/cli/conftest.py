@@ -7,15 +7,15 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests import prefork
+
 PIN = "258013"
-CHIPCASH = [sys.executable, "-m", "chipcash"]
 
 
 class Cli:
@@ -34,16 +34,7 @@ class Cli:
 
     def run(self, *words: str, code: int = 0, **env: str) -> subprocess.CompletedProcess[str]:
         """Run a command, which must end with this exit code and no traceback."""
-        done = subprocess.run(
-            [*CHIPCASH, *words],
-            cwd=self.folder,
-            env={**self.env, **env},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        done = prefork.run(*words, cwd=self.folder, env={**self.env, **env}, timeout=60)
         both = done.stdout + done.stderr
         self.printed += both
         assert done.returncode == code, (words, done.returncode, both)
@@ -71,7 +62,7 @@ class Server:
     def start(self) -> None:
         """Serve; the same port as before, if it ran before."""
         self.process = subprocess.Popen(
-            [*CHIPCASH, "center", "serve", "--port", str(self.port), "--json"],
+            [*prefork.chipcash(), "center", "serve", "--port", str(self.port), "--json"],
             cwd=self.cli.folder,
             env=self.cli.env,
             stdout=subprocess.PIPE,

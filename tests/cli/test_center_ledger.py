@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from tests.center.pg_server import Server as Postgres
-from tests.cli.conftest import CHIPCASH, Cli
+from tests.cli.conftest import Cli
+from tests.prefork import chipcash
 
 OLD = Path(__file__).parents[1] / "center" / "format-2" / "ledger.sql.gz"
 
@@ -31,7 +32,7 @@ def postgres() -> Iterator[Postgres]:
 def served(cli: Cli, *words: str) -> Iterator[dict[str, str]]:
     """A command that serves; what it says once it does."""
     with subprocess.Popen(
-        [*CHIPCASH, *words, "--port", "0", "--json"],
+        [*chipcash(), *words, "--port", "0", "--json"],
         cwd=cli.folder,
         env=cli.env,
         stdout=subprocess.PIPE,

@@ -14,9 +14,10 @@ import httpx
 
 from chipcash.people.accounts import Staff
 from chipcash.pos.page.roles import RULES, staff_file
-from tests.cli.conftest import CHIPCASH, Cli
+from tests.cli.conftest import Cli
 from tests.cli.test_receipt_commands import till  # noqa: F401
 from tests.pos.test_hooks import Receiver
+from tests.prefork import chipcash
 
 
 def test_webhooks(till: Cli) -> None:  # noqa: F811
@@ -44,7 +45,7 @@ def test_webhooks(till: Cli) -> None:  # noqa: F811
 def running(cli: Cli, *words: str) -> Iterator[dict[str, Any]]:
     """A till that runs on: what it says when it has begun; it ends as a service manager ends it."""
     process = subprocess.Popen(
-        [*CHIPCASH, "pos", *words, "--json"],
+        [*chipcash(), "pos", *words, "--json"],
         cwd=cli.folder, env=cli.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     try:

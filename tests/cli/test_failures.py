@@ -18,7 +18,8 @@ from click.testing import CliRunner
 
 from chipcash.cli import root
 from chipcash_sim import runtime
-from tests.cli.conftest import CHIPCASH, PIN, Cli, Server
+from tests.cli.conftest import PIN, Cli, Server
+from tests.prefork import CHIPCASH, chipcash
 
 
 @pytest.mark.parametrize("amount", ["0", "-1", "1.234", "1,50", "abc", "1e3", "1.", "9" * 30, "١"])
@@ -323,7 +324,7 @@ def test_cards_behind_a_private_pcscd(cli: Cli, server: Server) -> None:
     cli.json("card", "personalise", "sim:a.img")
     done = cli.run("sim", "exec", "--card", "a.img", "--", "opensc-tool", "-l")
     assert "chipcash 1" in done.stdout and "Yes" in done.stdout
-    inner = [*CHIPCASH, "card", "info", "pcsc:", "--json"]
+    inner = [*chipcash(), "card", "info", "pcsc:", "--json"]
     done = cli.run("sim", "exec", "--card", "a.img", "--", *inner)
     assert f'"build": "{runtime.build()} micropython"' in done.stdout
     cli.run("sim", "exec", "--card", "a.img", "--", "sh", "-c", "exit 7", code=7)

@@ -12,7 +12,8 @@ import pytest
 
 from chipcash_sim import forms, places
 from chipcash_wire import objects
-from tests.cli.conftest import CHIPCASH, Cli
+from tests.cli.conftest import Cli
+from tests.prefork import chipcash
 
 CHOICES = [
     *(("--link", name) for name in places.NAMES),
@@ -29,7 +30,7 @@ def test_a_card_behind_links(cli: Cli, choice: tuple[str, str]) -> None:
             break
         # Another process has got a terminal of that name since: what it answers says nothing of ours.
     done = subprocess.run(
-        [*CHIPCASH, "card", "info", path, "--wait", "0", "--json"],
+        [*chipcash(), "card", "info", path, "--wait", "0", "--json"],
         cwd=cli.folder,
         env=cli.env,
         capture_output=True,
@@ -42,7 +43,7 @@ def test_a_card_behind_links(cli: Cli, choice: tuple[str, str]) -> None:
 def _run_and_remove(cli: Cli, choice: tuple[str, str]) -> str:
     """Emulate the card, ask it over each of its links, remove it; the path of the first one."""
     card = subprocess.Popen(
-        [*CHIPCASH, "sim", "run", "a.img", *choice, "--json"],
+        [*chipcash(), "sim", "run", "a.img", *choice, "--json"],
         cwd=cli.folder,
         env=cli.env,
         stdout=subprocess.PIPE,

@@ -21,8 +21,9 @@ from chipcash.log.note import SIGNATURE, SigningKey
 from chipcash.log.publisher import Publisher
 from chipcash.log.store import Log
 from chipcash_wire import objects as o
-from tests.cli.conftest import CHIPCASH, Cli
+from tests.cli.conftest import Cli
 from tests.log.test_audit import history
+from tests.prefork import chipcash
 
 KEY = SigningKey("log.example", SIGNATURE, bytes(32))
 
@@ -45,7 +46,17 @@ def witness(cli: Cli, name: str) -> Iterator[tuple[str, str]]:
     files = ["--key", f"{name}.key", "--state", f"{name}.state"]
     if not (cli.folder / f"{name}.key").exists():
         cli.run("witness", "init", "--name", f"{name}.example/witness", *files)
-    words = [*CHIPCASH, "witness", "serve", "--log", str(KEY.key), *files, "--port", "0", "--json"]
+    words = [
+        *chipcash(),
+        "witness",
+        "serve",
+        "--log",
+        str(KEY.key),
+        *files,
+        "--port",
+        "0",
+        "--json",
+    ]
     with subprocess.Popen(words, cwd=cli.folder, env=cli.env, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         found = json.loads(process.stdout.readline())

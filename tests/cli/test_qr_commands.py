@@ -14,8 +14,9 @@ from PIL import Image
 
 from chipcash import qr
 from chipcash_wire import objects as o
-from tests.cli.conftest import CHIPCASH, PIN, Cli, Server
+from tests.cli.conftest import PIN, Cli, Server
 from tests.cli.test_story import make_money
+from tests.prefork import chipcash
 
 CARD = "sim:a.img"
 
@@ -33,7 +34,7 @@ def till(cli: Cli, server: Server) -> Cli:
 def typed(cli: Cli, *words: str, text: str, code: int = 0) -> str:
     """Run a command to which a scanner, or a person, types; what it says."""
     done = subprocess.run(
-        [*CHIPCASH, *words], cwd=cli.folder, env=cli.env, input=text, capture_output=True,
+        [*chipcash(), *words], cwd=cli.folder, env=cli.env, input=text, capture_output=True,
         text=True, timeout=60, check=False,
     )  # fmt: skip
     assert done.returncode == code, (words, done.stdout, done.stderr)
@@ -132,7 +133,7 @@ def test_damaged_incomplete_or_other_codes(till: Cli) -> None:
         told = till.json("pos", "accept", *words, code=25)
         assert message in told["message"] and told["hint"], words
     done = subprocess.run(
-        [*CHIPCASH, "pos", "accept", "--json"], cwd=till.folder, env=till.env, input=b"\xff\xfe\n",
+        [*chipcash(), "pos", "accept", "--json"], cwd=till.folder, env=till.env, input=b"\xff\xfe\n",
         capture_output=True, timeout=60, check=False,
     )  # fmt: skip
     assert done.returncode == 25 and b"no code of chipcash" in done.stdout

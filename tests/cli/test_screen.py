@@ -10,7 +10,8 @@ from pathlib import Path
 
 from PIL import Image, ImageChops
 
-from tests.cli.conftest import CHIPCASH, Cli
+from tests.cli.conftest import Cli
+from tests.prefork import chipcash
 
 GOLDEN = Path(__file__).parents[1] / "panel" / "golden"
 
@@ -24,7 +25,7 @@ def same(first: Path, second: Path) -> bool:
 def test_a_screen_to_look_at(cli: Cli) -> None:
     cli.json("sim", "new", "a.img")
     card = subprocess.Popen(
-        [*CHIPCASH, "sim", "run", "a.img", "--form", "visual-bluetooth", "--screen", "a.png"],
+        [*chipcash(), "sim", "run", "a.img", "--form", "visual-bluetooth", "--screen", "a.png"],
         cwd=cli.folder,
         env=cli.env,
         stdin=subprocess.PIPE,

@@ -11,7 +11,8 @@ from pathlib import Path
 import httpx
 
 from chipcash.log.note import COSIGNATURE, Key, open_note
-from tests.cli.conftest import CHIPCASH, Cli
+from tests.cli.conftest import Cli
+from tests.prefork import chipcash
 from tests.site.published import AUDITOR, LOG, WITNESSES, Story
 
 
@@ -30,7 +31,7 @@ def test_build_confirm_serve(cli: Cli) -> None:
     cli.json(*confirm, "site/confirmation")
     note = (folder / "site/confirmation").read_bytes()
     assert open_note(note, [Key.parse(str(AUDITOR.key), COSIGNATURE)]).signatures
-    words = [*CHIPCASH, "site", "serve", "site", "--port", "0", "--json"]
+    words = [*chipcash(), "site", "serve", "site", "--port", "0", "--json"]
     with subprocess.Popen(words, cwd=folder, env=cli.env, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         url = json.loads(process.stdout.readline())["url"]
