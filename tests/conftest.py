@@ -4,10 +4,15 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Generator
 
 import pytest
 from hypothesis import settings
+
+# Tests start hundreds of processes. None should compile the toolkit anew, though the environment says so.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 # Examples are derived from the test, so that a run on one machine can be repeated on another, and
 # have no deadline, since shared machines stall. `pytest --hypothesis-profile explore` looks for new ones.

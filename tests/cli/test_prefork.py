@@ -102,7 +102,7 @@ def test_as_bash_runs_it_in_a_sandbox(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "chipcash_sim.pcscd", "--", "bash", "-euc", script],
         cwd=tmp_path,
-        env={**os.environ, "PATH": f"{prefork.on_path()}:{os.environ['PATH']}"},
+        env={**prefork.environment(), "PATH": f"{prefork.on_path()}:{os.environ['PATH']}"},
         capture_output=True,
         text=True,
         check=True,

@@ -28,6 +28,15 @@ CHIPCASH = client.CHIPCASH
 """The command line of the entry point."""
 
 
+def environment() -> dict[str, str]:
+    """This process's environment without what Python heeds when it starts: in it a command can be forked."""
+    early = ("PYTHON", "LC_", "LANG")
+    return {
+        **{name: value for name, value in os.environ.items() if not name.startswith(early)},
+        "LANG": "C.UTF-8",
+    }
+
+
 @functools.cache
 def _server() -> Path:
     """Start a server, which ends with this process; its socket."""
@@ -37,6 +46,7 @@ def _server() -> Path:
         [sys.executable, Path(__file__).with_name("server.py"), path],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
+        env=environment(),
         start_new_session=True,  # Ctrl-C is for the tests
     )
     assert process.stdout is not None and process.stdout.readline() == b"ready\n"
