@@ -15,7 +15,7 @@ from cryptography import x509
 
 from chipcash.errors import ChipcashError
 
-__all__ = ["TlsError", "client_context", "names", "peer", "server_context"]
+__all__ = ["TlsError", "client_context", "names", "peer", "server_context", "verifying"]
 
 
 class TlsError(ChipcashError):
@@ -57,6 +57,15 @@ def client_context(ca: Path | None = None, own: Path | None = None) -> ssl.SSLCo
     if own is not None:
         _load_own(context, own)
     return context
+
+
+def verifying(*urls: str) -> ssl.SSLContext | bool:
+    """httpx's argument `verify` for these URLs: what it does by itself, unless none of them is https:.
+
+    Then it believes nobody: to read all the authorities takes as long as many a command."""
+    if any(url.lower().startswith("https:") for url in urls):
+        return True
+    return _context(ssl.PROTOCOL_TLS_CLIENT)
 
 
 def peer(scope: Any) -> str:

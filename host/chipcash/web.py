@@ -134,6 +134,7 @@ class Service:
             uvicorn.Config(
                 app,
                 http=_Protocol,
+                ws="none",  # by itself it would import what is there for them
                 ssl_context_factory=None if tls is None else lambda *_: tls,
                 lifespan="off",
                 log_config=None,

@@ -17,7 +17,7 @@ import httpx
 from chipcash.center.bodies import join, split
 from chipcash.center.errors import CenterRefused, CenterReplyInvalid, CenterUnreachable
 from chipcash.evidence import EvidenceInvalid, verify_evidence
-from chipcash.tls import client_context
+from chipcash.tls import client_context, verifying
 from chipcash.trust import Trust, object_id
 from chipcash_wire import objects as o
 from chipcash_wire.tlv import WireError
@@ -103,7 +103,8 @@ class CenterClient:
                 base_url=url,
                 timeout=timeout,
                 transport=transport,
-                verify=tls or (client_context() if url.lower().startswith("https:") else True),
+                verify=tls
+                or (client_context() if url.lower().startswith("https:") else verifying(url)),
             )
         except (httpx.InvalidURL, ValueError) as error:
             raise self._unreachable(error) from None

@@ -15,6 +15,7 @@ import httpx
 
 from chipcash.log.errors import LogError, LogInvalid
 from chipcash.log.note import COSIGNATURE, MAX_NOTE, Checkpoint, Key, Signature, open_note
+from chipcash.tls import verifying
 
 __all__ = ["Witness", "Witnesses", "parse_witness"]
 
@@ -65,7 +66,9 @@ class Witnesses:
         self._timeout = timeout
         self._sizes: dict[Key, int] = {}
         self._later: dict[Key, float] = {}
-        self._http = httpx.Client(timeout=timeout)
+        self._http = httpx.Client(
+            timeout=timeout, verify=verifying(*(witness.url for witness in self.all))
+        )
         self._pool = ThreadPoolExecutor(max(1, len(self.all)), "witness")
 
     def close(self) -> None:

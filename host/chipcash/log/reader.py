@@ -21,6 +21,7 @@ from chipcash.log.merkle import (
 )
 from chipcash.log.note import Checkpoint, Key, Signature, open_checkpoint
 from chipcash.log.tiles import CHECKPOINT, MAX_ENTRY, WIDTH, TileNodes, get_bundle
+from chipcash.tls import verifying
 
 __all__ = ["Folder", "LogReader", "Source", "Web", "source_at"]
 
@@ -59,7 +60,7 @@ class Web:
 
     def __init__(self, url: str, timeout: float = _TIMEOUT_S) -> None:
         self.url = url.rstrip("/")
-        self._http = httpx.Client(timeout=timeout)
+        self._http = httpx.Client(timeout=timeout, verify=verifying(url))
 
     def get(self, path: str) -> bytes | None:
         """The content of a file, None if there is none. Raises LogUnreachable."""

@@ -35,7 +35,7 @@ from chipcash.errors import ChipcashError
 from chipcash.pos.errors import PosError
 from chipcash.pos.model import PaymentState as P
 from chipcash.pos.pos import Pos
-from chipcash.tls import TlsError, client_context
+from chipcash.tls import TlsError, client_context, verifying
 from chipcash.web import is_loopback
 
 __all__ = ["Deliveries", "Hook", "add_hook", "deliver", "hooks", "remove_hook", "send", "sign"]
@@ -252,7 +252,9 @@ class _Line:
         self._wrong = ""
         try:
             # Proxies of the environment are for other programs: a hook is where it says.
-            tls = client_context(Path(hook["ca"]) if hook["ca"] else None)
+            tls = verifying(hook["url"])
+            if tls is True or hook["ca"]:
+                tls = client_context(Path(hook["ca"]) if hook["ca"] else None)
             self._client = httpx.Client(verify=tls, timeout=_TIMEOUT_S, trust_env=False)
         except TlsError as error:
             self._wrong = error.message

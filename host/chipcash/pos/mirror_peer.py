@@ -40,7 +40,7 @@ from chipcash.pos.mirror import (
     taken,
     unwritable,
 )
-from chipcash.tls import client_context
+from chipcash.tls import client_context, verifying
 
 __all__ = ["Peer", "mirror_id", "mirror_service"]
 
@@ -74,7 +74,7 @@ class Peer:
         self._client = httpx.Client(
             headers={"Authorization": f"Bearer {secret}"},
             timeout=httpx.Timeout(_ANSWER_S, connect=3.0),
-            verify=client_context(Path(ca)) if ca else True,
+            verify=client_context(Path(ca)) if ca else verifying(url),
             trust_env=False,
         )
 
