@@ -49,10 +49,13 @@ class Running(NamedTuple):
 
 
 def load() -> None:
-    """Import the whole toolkit."""
+    """Import the whole toolkit, and what that imports when it is at work."""
     for module in pkgutil.walk_packages(chipcash.__path__, "chipcash."):
         if module.name != "chipcash.__main__" and ".migrations." not in module.name:
             importlib.import_module(module.name)
+    for name in ("encodings.idna", "httpcore", "sqlcipher3", "uvicorn.lifespan.off"):
+        importlib.import_module(name)
+    importlib.import_module("chipcash.center.migrations").sqlite_schema()
     gc.freeze()  # else a collection in a child copies all their pages
 
 
