@@ -5,11 +5,15 @@ from __future__ import annotations
 
 import io
 import sys
+import types
 
 import click
 
 from chipcash import __version__
 from chipcash.cli.base import Root, start_logging
+
+# httpx has a command line of its own, for which it would import rich and pygments: as long as all its rest.
+sys.modules.setdefault("httpx._main", types.ModuleType("httpx._main"))
 
 COMMANDS = (
     "audit",

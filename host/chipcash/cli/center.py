@@ -17,7 +17,6 @@ from chipcash.center.client import CenterClient
 from chipcash.center.limits import Limits
 from chipcash.center.publishing import LogWriter, compare
 from chipcash.center.recovery import recover as take_from_log
-from chipcash.center.service import Service
 from chipcash.center.storage import is_postgres
 from chipcash.center.storage import upgrade as bring_up_to_date
 from chipcash.cli import partitions
@@ -221,6 +220,8 @@ def serve(
             stack.callback(log.close)
             writer = LogWriter(center, log, witnesses)
             writer.begin()
+        from chipcash.center.service import Service  # brings the HTTP server, which only this needs
+
         server = Service(
             center,
             host,
