@@ -27,6 +27,7 @@ _MAY_WRITE = (
     c.INS_STORE_DATA,
     c.INS_PUT_DATA,
     c.INS_PAY,
+    c.INS_SAM,
 )
 _BYTES = (0, 1, 0x7F, 0x80, 0x81, 0x82, 0xFF)
 _VALUES = (
@@ -76,7 +77,7 @@ class Material:
         card = Victim(self, "blank")
         card.ok(SELECT)
         self.public = card.ok(c.command(c.INS_GENERATE_KEY_PAIR, net.suite.id))
-        self.lives["keyed"] = self._banks()
+        self.lives["keyed"] = self.banks()
         perso = self.personalisation(self.public)
         card.ok(perso)
         self.titles = [net.title(self.public, hi=hi, amount=hi) for hi in (10**12, 700, 30, 1005)]
@@ -84,7 +85,7 @@ class Material:
             card.ok(put(title))
         paid = net.request(100)
         card.ok(pay(paid))
-        self.lives["personalised"] = self._banks()
+        self.lives["personalised"] = self.banks()
         stranger = net.key().public
         now = paid.time
         self.pool = [
@@ -118,14 +119,14 @@ class Material:
             c.command(c.INS_VERIFY, 0, c.PIN_REFERENCE, PIN, le=0),
             c.command(c.INS_VERIFY, 0, c.PIN_REFERENCE, b"0000", le=0),
             c.command(c.INS_VERIFY, 0, c.PIN_REFERENCE, le=0),
-            c.command(c.INS_CHANGE_REFERENCE_DATA, 0, c.PIN_REFERENCE, _codes(0x9F25, PIN), le=0),
+            c.command(c.INS_CHANGE_REFERENCE_DATA, 0, c.PIN_REFERENCE, codes(0x9F25, PIN), le=0),
             unblock(),
             c.command(c.INS_GENERATE_KEY_PAIR, o.SUITE_GM),
             c.command(c.INS_GENERATE_KEY_PAIR, o.SUITE_P256),
             perso,
         ]
 
-    def _banks(self):
+    def banks(self):
         """What is in the banks, piece by piece and without what is empty: there is little memory for several
         cards, and none of it in one place."""
         banks = []
@@ -161,11 +162,12 @@ def pay(request, le=65536):
 
 def unblock():
     """The RESET RETRY COUNTER command that brings the PIN back."""
-    data = _codes(0x9F26, PUK)
+    data = codes(0x9F26, PUK)
     return c.command(c.INS_RESET_RETRY_COUNTER, 0, c.PIN_REFERENCE, data, le=0)
 
 
-def _codes(tag, old):
+def codes(tag, old):
+    """A code as it was, of this tag, and the PIN."""
     return tlv.encode(tag, old) + tlv.encode(0x9F25, PIN)
 
 
