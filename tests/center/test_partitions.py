@@ -330,6 +330,7 @@ def backed_up(here: Premises, place: OpenWorld, backup: Path) -> list[o.Title]:
         with new_load(here, place, 300) as load:
             load.wait(10)
             back_up(here.home, backup)
+            assert not [*backup.rglob("*.key"), *backup.rglob("*password"), *backup.rglob("*.url")]
             load.wait(10)
             assert load.running, "nothing moves any more"
             load.stop()

@@ -209,9 +209,8 @@ class Gateway(Center):
     def _list_accused(self, number: int) -> None:
         ledger = self._ledgers(number)
         of, after = self._listed.get(number, (ledger, 0))
-        if (
-            of is not ledger
-        ):  # it moved, or was brought forward from a backup: its numbers may be others
+        # Where it moved, or was brought forward from a backup, its numbers may be others.
+        if of is not ledger:
             after = 0
         for seq, evidence in ledger.evidence_after(after):
             try:

@@ -38,7 +38,7 @@ class LogWriter:
     Money never waits for the log: what cannot be written now is told in the program's log, and written later.
     witnesses: who is asked to cosign; interval: seconds between two looks at the ledger; facts: those of the
     log, if they are not those of the center's own ledger; tell: has others know how far the log goes, called
-    at the beginning, every 10 s, and at the end.
+    at the beginning, when it has grown, every 10 s, and at the end.
     """
 
     def __init__(
@@ -59,6 +59,7 @@ class LogWriter:
         self._interval = interval
         self._tell = tell
         self._tell_at = 0.0
+        self._told_size = 0
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="log", daemon=True)
         self._told = ""
@@ -99,20 +100,25 @@ class LogWriter:
     def publish(self) -> None:
         """Bring the log up to date; what is in the way is told, each time that it is something else."""
         problems = []
-        for step in (self._publisher.publish, self._tell_if_due):
+        for step, failed in (
+            (self._publisher.publish, "The center's log was not written:"),
+            (self._tell_if_due, "How far the center's log goes could not be told:"),
+        ):
             try:
                 step()
             except (ChipcashError, OSError) as error:
-                problems.append(str(error))
+                problems.append(f"{failed} {error}")
         told = " ".join(problems)
         if told and told != self._told:
-            _log.error("The center's log was not written: %s", told)
+            _log.error("%s", told)
         self._told = told
 
     def _tell_if_due(self) -> None:
-        if self._tell is not None and time.monotonic() >= self._tell_at:
+        size = self._publisher.log.size
+        now = time.monotonic()
+        if self._tell is not None and (size != self._told_size or now >= self._tell_at):
             self._tell()
-            self._tell_at = time.monotonic() + _TELL_S
+            self._told_size, self._tell_at = size, now + _TELL_S
 
     def _run(self) -> None:
         while not self._ended.wait(self._interval):
