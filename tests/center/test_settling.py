@@ -11,7 +11,8 @@ from chipcash.center.registration import Center
 from chipcash.evidence import EvidenceInvalid, verify_evidence
 from chipcash.trust import object_id
 from chipcash_wire import objects as o
-from tests.center.world import DAY, World, key, states, trust
+from tests.center.partitioned import PARTITIONS, Partitioned
+from tests.center.world import DAY, World, dump, key, states, trust
 
 
 @pytest.fixture(params=["p256", "gm"])
@@ -147,6 +148,29 @@ def test_the_same_deposit_brings_the_same_bytes_and_the_same_claim_its_titles() 
     assert world.center.settle(deposit).encode() == receipt.encode()
     assert world.settle(claim).titles == (got,)  # another deposit: what it led to then
     assert states(world.settle(claim, claim)) == [["settled"], ["settled"]]
+
+
+@pytest.mark.parametrize("center", [Center, Partitioned])
+def test_what_registers_nothing_is_not_kept(center: type[Center]) -> None:
+    """However many such deposits come: they leave the ledger as it is, and hear the same again."""
+    world = World(center=center)
+    titles = [world.issue(10, "alice") for _ in range(6)]
+    claim = world.claim("alice", "shop", [(title, 0, 4) for title in titles])
+    receipt = world.settle(claim)
+    ledgers = [world.center, *getattr(world.center, "parts", ())]
+    before = [dump(ledger) for ledger in ledgers[-PARTITIONS:]]
+    forged = claim.signed(bytes(63) + b"\x01")
+    for deposit in (world.deposit(forged), world.deposit(forged, forged), world.deposit(claim)):
+        for _ in range(2):
+            again = world.center.settle(deposit)
+            if deposit.claims == (claim,):
+                assert (again.results, set(again.titles)) == (receipt.results, set(receipt.titles))
+            else:
+                assert {state for each in states(again) for state in each} == {"invalid"}
+    assert [dump(ledger) for ledger in ledgers[-PARTITIONS:]] == before
+    rows = world.center.storage.all("SELECT digest FROM deposits")
+    # A home ledger keeps what several partitions told, though they have it all.
+    assert len(rows) == (1 if center is Center else 2)
 
 
 def test_touching_intervals_of_a_deposit_become_one_title() -> None:

@@ -20,7 +20,7 @@ from chipcash.center.errors import CenterRefused, CenterReplyInvalid
 from chipcash.center.facts import LedgerFacts
 from chipcash.center.inquiry import Held, Inquiry, Moment, Repeat, unknown
 from chipcash.center.orders import Order, Queue, Reply
-from chipcash.center.registration import Center
+from chipcash.center.registration import Center, is_invalid
 from chipcash.database import DatabaseError
 from chipcash.errors import ChipcashError
 from chipcash.evidence import EvidenceInvalid, verify_evidence
@@ -146,7 +146,8 @@ class Gateway(Center):
             known = self._receipts([digest])  # the same deposit may have come twice at once
             if not known:
                 known = {digest: self._make_receipt(digest, results, made)}
-                self._store_receipts(known)
+                if not all(map(is_invalid, results)):
+                    self._store_receipts(known)
         return known[digest]
 
     def register_void(self, void: o.Void) -> None:

@@ -28,7 +28,7 @@ from chipcash.clock import Clock, system_clock
 from chipcash.trust import Trust, object_id
 from chipcash_wire import objects as o
 
-__all__ = ["Center"]
+__all__ = ["Center", "is_invalid"]
 
 MAX_RENEWED = 200
 """Most slices that one reclaim of a title brings back; the next reclaim brings the next."""
@@ -128,9 +128,10 @@ class Center(Inquiry):
 
         titles: those that the claims spend, any or none; this ledger knows its own.
 
-        The same deposit brings the same receipt, a claim registered before its first outcome. The receipt
-        carries the titles that the claims led to. A claim that does not verify ends *invalid* and
-        stops no other. Refused: network, too-large (more than MAX_INTERVALS intervals).
+        The same deposit brings the same receipt, a claim registered before its first outcome; a deposit that
+        registers nothing is not kept. The receipt carries the titles that the claims led to. A claim that
+        does not verify ends *invalid* and stops no other. Refused: network, too-large (more than
+        MAX_INTERVALS intervals).
         """
         self.verifier.need_settleable(deposit)
         (receipt,) = self.settle_together([deposit], titles)
@@ -338,17 +339,21 @@ class Center(Inquiry):
     def _settle_new(self, deposits: Sequence[Checked], batch: Batch) -> dict[bytes, o.Receipt]:
         """Settle deposits that have no receipt."""
         results: dict[bytes, list[o.Result]] = {}
+        new: set[bytes] = set()
         for deposit in deposits:
             batch.next_deposit()
+            if any(isinstance(x, Verified) and not batch.known(x.claim_id) for x in deposit.claims):
+                new.add(deposit.digest)
             results[deposit.digest] = [self._settle(claim, batch) for claim in deposit.claims]
         self._finish(batch)
         made: dict[bytes, o.Receipt] = {}
         for digest, found in results.items():
             # An invalid claim may bear the id of a good one: the id does not cover the signature.
-            valid = [result.claim_id for result in found if not _is_invalid(result)]
+            valid = [result.claim_id for result in found if not is_invalid(result)]
             titles = self._titles_led_to(valid, o.SETTLED, batch)
             made[digest] = self._make_receipt(digest, found, titles)
-        self._store_receipts(made)
+        # What registers nothing is not kept: whoever sends it again hears the same, and floods fill no disk.
+        self._store_receipts({digest: made[digest] for digest in new})
         return made
 
     def _settle(self, claim: Verified | Unverified, batch: Batch) -> o.Result:
@@ -720,7 +725,8 @@ def _invalid(claim: Unverified) -> o.Result:
     )
 
 
-def _is_invalid(result: o.Result) -> bool:
+def is_invalid(result: o.Result) -> bool:
+    """Whether a claim was invalid, and so was not registered."""
     return result.outcomes[0].state == o.INVALID
 
 
