@@ -9,7 +9,6 @@ import queue
 import random
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -32,6 +31,7 @@ from chipcash.database import DatabaseError
 from chipcash.log.scope import partition_of
 from chipcash.trust import Trust, object_id
 from chipcash_wire import objects as o
+from tests import prefork
 from tests.center import world
 from tests.center.nats_server import Nats
 from tests.center.pg_server import Server
@@ -107,15 +107,14 @@ class Premises:
         """A process of tests/center/killed.py, which kills itself at a point; it has begun. It is ended."""
         with subprocess.Popen(
             [
-                sys.executable,
-                "-m",
-                "tests.center.killed",
+                *prefork.chipcash("tests.center.killed"),
                 what,
                 str(self.home.directory),
                 point,
                 *more,
             ],
             cwd=ROOT,
+            env=prefork.environment(),
             stdout=subprocess.PIPE,
             text=True,
         ) as process:
@@ -126,6 +125,7 @@ class Premises:
                 yield Process(said, process)
             finally:
                 process.kill()
+                process.stdout.read()  # until it has ended, not only who passes signals on to it
 
     def gateway(self) -> ClusterGateway:
         found = self.home.center()

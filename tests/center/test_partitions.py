@@ -9,7 +9,6 @@ import random
 import shutil
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -45,6 +44,7 @@ from chipcash.center.service import Service
 from chipcash.database import DatabaseError
 from chipcash.trust import object_id
 from chipcash_wire import objects as o
+from tests import prefork
 from tests.builders import changed
 from tests.center import killed
 from tests.center.nats_server import free_ports
@@ -446,9 +446,10 @@ def test_all_ledgers_are_brought_back(
 @contextmanager
 def program(here: Premises, *words: str) -> Iterator[subprocess.Popen[str]]:
     """A command of `chipcash center` that goes on; it has begun, or it has ended."""
-    command = [sys.executable, "-m", "chipcash", "center", *words, "--json"]
+    command = [*prefork.chipcash(), "center", *words, "--json"]
     with subprocess.Popen(
         [*command, "--home", str(here.home.directory)],
+        env=prefork.environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

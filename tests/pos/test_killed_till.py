@@ -7,7 +7,6 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -17,6 +16,7 @@ from typing import Any
 import httpx
 
 from chipcash.pos import Pos, hooks
+from tests import prefork
 from tests.pos.killed_till import POINTS
 from tests.pos.test_api import Counter, counter, spent  # noqa: F401
 from tests.pos.test_hooks import Receiver
@@ -39,7 +39,8 @@ def till(
         "--json",
     ]
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.pos.killed_till", point, *words],
+        [*prefork.chipcash("tests.pos.killed_till"), point, *words],
+        env=prefork.environment(),
         stdout=subprocess.PIPE,
         text=True,
     )

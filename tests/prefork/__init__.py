@@ -24,7 +24,7 @@ from typing import IO
 
 from tests.prefork import client
 
-CHIPCASH = client.CHIPCASH
+CHIPCASH = [sys.executable, "-m", "chipcash"]
 """The command line of the entry point."""
 
 
@@ -59,9 +59,9 @@ def _server() -> Path:
     return path
 
 
-def chipcash() -> list[str]:
-    """A command line for subprocess, to which chipcash's arguments are added."""
-    return [sys.executable, "-IS", client.__file__, str(_server())]
+def chipcash(module: str = "chipcash") -> list[str]:
+    """A command line for subprocess, to which chipcash's arguments are added, or those of another module."""
+    return [sys.executable, "-IS", client.__file__, str(_server()), module]
 
 
 def on_path() -> str:
@@ -87,7 +87,8 @@ def run(
     ):
         link.settimeout(timeout)
         link.connect(str(_server()))
-        client.ask(link, words, dict(env), str(cwd), (nothing.fileno(), out.fileno(), err.fileno()))
+        streams = (nothing.fileno(), out.fileno(), err.fileno())
+        client.ask(link, "chipcash", words, dict(env), str(cwd), streams)
         code = client.answer(link)
         if code is None:
             process = subprocess.run(

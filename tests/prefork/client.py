@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs a command by the server in place of this process: `python -IS client.py SOCKET ARGUMENT...`."""
+"""Runs a program by the server in place of this process: `python -IS client.py SOCKET MODULE ARGUMENT...`."""
 
 from __future__ import annotations
 
@@ -10,19 +10,22 @@ import socket
 import sys
 from collections.abc import Sequence
 
-CHIPCASH = [sys.executable, "-m", "chipcash"]
-
 _PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
 
 def ask(
-    link: socket.socket, words: Sequence[str], env: dict[str, str], cwd: str, streams: Sequence[int]
+    link: socket.socket,
+    module: str,
+    words: Sequence[str],
+    env: dict[str, str],
+    cwd: str,
+    streams: Sequence[int],
 ) -> None:
-    """Have a command run with these arguments and standard streams."""
+    """Have a program run, as `python -m MODULE` would, with these arguments and standard streams."""
     umask = os.umask(0)
     os.umask(umask)
     ignored = [int(n) for n in _PASSED_ON if signal.getsignal(n) is signal.SIG_IGN]
-    socket.send_fds(link, [marshal.dumps((list(words), env, cwd, umask, ignored))], streams)
+    socket.send_fds(link, [marshal.dumps((module, list(words), env, cwd, umask, ignored))], streams)
 
 
 def answer(link: socket.socket) -> int | None:
@@ -31,17 +34,17 @@ def answer(link: socket.socket) -> int | None:
     return code
 
 
-def main(path: str, words: list[str]) -> int:
-    """Run a command; its exit code."""
+def main(path: str, module: str, *words: str) -> int:
+    """Run a program; its exit code."""
     link = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     link.connect(path)
-    ask(link, words, dict(os.environ), os.getcwd(), (0, 1, 2))
+    ask(link, module, words, dict(os.environ), os.getcwd(), (0, 1, 2))
     for number in _PASSED_ON:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, lambda n, _: link.send(bytes([n])))
     code = answer(link)
     if code is None:
-        os.execv(CHIPCASH[0], [*CHIPCASH, *words])
+        os.execv(sys.executable, [sys.executable, "-m", module, *words])
     if code < 0:
         if -code in _PASSED_ON:
             signal.signal(-code, signal.SIG_DFL)
@@ -50,4 +53,4 @@ def main(path: str, words: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1], sys.argv[2:]))
+    sys.exit(main(*sys.argv[1:]))

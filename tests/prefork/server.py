@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Imports all of chipcash, then forks for each command: `python server.py SOCKET`, until its input ends."""
+"""Imports all of chipcash, then forks for each program: `python server.py SOCKET`, until its input ends."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import importlib
 import marshal
 import os
 import pkgutil
+import runpy
 import selectors
 import signal
 import socket
@@ -19,7 +20,7 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-import chipcash.cli
+import chipcash
 
 _NAMESPACES = ("user", "mnt", "net")
 _EARLY = ("PYTHON", "LD_")
@@ -31,6 +32,7 @@ _C = ("C", "POSIX", "C.UTF-8", "C.utf8")
 class Request(NamedTuple):
     """What to run a command with. sender: its caller's process id."""
 
+    module: str
     words: list[str]
     env: dict[str, str]
     cwd: str
@@ -160,10 +162,9 @@ def become(request: Request) -> None:
     os.environ.clear()
     os.environ.update(request.env)
     time.tzset()
-    program = str(Path(sys.executable).with_name("chipcash"))
-    sys.argv = [program, *request.words]
-    sys.orig_argv = [sys.executable, *sys.argv]
-    sys.path[0] = str(Path(program).parent)
+    sys.argv = [str(Path(sys.executable).with_name("chipcash")), *request.words]
+    sys.orig_argv = [sys.executable, "-m", request.module, *request.words]
+    sys.path[0] = request.cwd
     # The streams were made for what the server has there.
     for name, number, mode in (("stdin", 0, "r"), ("stdout", 1, "w"), ("stderr", 2, "w")):
         old = getattr(sys, name)
@@ -177,15 +178,18 @@ def become(request: Request) -> None:
 
 if __name__ == "__main__":
     load()
-    become(serve(sys.argv[1]))
+    request = serve(sys.argv[1])
+    become(request)
+    code = 0
     try:
-        chipcash.cli.main()
+        runpy.run_module(request.module, run_name="__main__")
     except SystemExit as ended:
-        if not isinstance(ended.code, int):
+        if not isinstance(ended.code, int | None):
             raise
-        # As Python ends, but without taking apart all that was imported, page by copied page.
-        threading._shutdown()
-        atexit._run_exitfuncs()
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(ended.code)
+        code = ended.code or 0
+    # As Python ends, but without taking apart all that was imported, page by copied page.
+    threading._shutdown()
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
