@@ -89,12 +89,16 @@ def test_crypto_where_there_is_no_viper(compiled: Path, tmp_path: Path) -> None:
     assert "passed: " in _run("test_crypto", compiled, tmp_path, str(tree))
 
 
-@pytest.mark.parametrize(("suite", "payments"), [("1", 1000), ("2", 200)], ids=["gm", "p256"])
+@pytest.mark.parametrize(
+    ("suite", "payments"),
+    [("1", 300), ("2", 200), pytest.param("1", 1000, marks=pytest.mark.long)],
+    ids=["gm", "p256", "gm, all"],
+)
 def test_a_thousand_payments_leave_the_heap_usable(
     compiled: Path, tmp_path: Path, suite: str, payments: int
 ) -> None:
-    """One power on, with pauses and synchronisations. The suites differ in how they sign, and little else: it
-    is a thousand for one of them, for the time that it takes."""
+    """One power on, with pauses and synchronisations; all the thousand by `make test-long`, for the time that
+    they take. The suites differ in how they sign, and little else."""
     done = _run("thousand", compiled, tmp_path, program=(suite, str(payments)))
     assert f"paid: {payments} " in done
     # At any time the longest answer still has room, twice as whole pieces.

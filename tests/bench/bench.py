@@ -173,11 +173,11 @@ QUICK = Effort(
     batch=20,
     clients=1,
     payments=20,
-    ledger_sizes=(100, 1000),
+    ledger_sizes=(50, 200),
     growths=1,
     partition_turns=0,
     charges=3,
-    queues=(200, 400),
+    queues=(50, 100),
 )
 
 

@@ -36,10 +36,10 @@ _NAMES = {
     *(f"center.settled.{x}{db}.batch-{n}" for x in ("gm", "p256") for db in _DATABASES for n in (1, 20)),
     *(f"center.payment.{x}{db}.{part}" for x in ("gm", "p256") for db in _DATABASES
       for part in ("p50", "p99", *settling.PAYMENT_PARTS)),
-    *(f"center.growth.{n}" for n in (100, 1000)),
+    *(f"center.growth.{n}" for n in (50, 200)),
     *(f"log.{what}.{n}" for what in ("append", "proof") for n in (1_000, 10_000)),
     *(f"till.{what}.{p}" for what in ("card", "added") for p in ("p50", "p95")),
-    *(f"till.{x}.{n}" for x in ("open", "page", "accepted", "synced", "memory") for n in (200, 400)),
+    *(f"till.{x}.{n}" for x in ("open", "page", "accepted", "synced", "memory") for n in (50, 100)),
     "log.durable",
     "log.appended",
 }  # fmt: skip
