@@ -137,14 +137,15 @@ class Plug(Closing):
 
     def _ready(self, deadline: float | None) -> socket.socket:
         """The link, set to give up at the deadline (monotonic seconds)."""
-        if self._link is None:
+        link = self._link  # once: another thread may unplug it meanwhile
+        if link is None:
             raise CardGone("no card is inserted")
         if deadline is not None:
             try:
-                self._link.settimeout(max(deadline - time.monotonic(), 0.001))
-            except OSError:  # another thread has unplugged it meanwhile
+                link.settimeout(max(deadline - time.monotonic(), 0.001))
+            except OSError:
                 raise CardGone("no card is inserted") from None
-        return self._link
+        return link
 
     def _gone(self, link: socket.socket, error: OSError) -> CardGone:
         if self._link is link:  # else another card was plugged in meanwhile
