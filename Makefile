@@ -14,8 +14,9 @@ help: ## list the targets
 setup: ## install what is needed, once: system packages (Debian, Ubuntu) and .venv
 	@.ci/setup
 
+# One process more than a small machine has cores: a third of the time tests wait for disks, cards and clocks.
 test: setup lint types ## check everything: lint, types, all tests
-	$(BIN)/pytest -n 2 --dist worksteal $(ARGS)
+	$(BIN)/pytest -n 3 --dist worksteal $(ARGS)
 
 test-long: setup ## what `make test` leaves out for the minutes that it takes
 	$(BIN)/pytest -m long $(ARGS)

@@ -24,6 +24,19 @@ _CI = os.environ.get("CI", "").lower() in ("1", "true", "yes")
 settings.load_profile("ci" if _CI else "default")
 
 
+_FIRST = (
+    "test_till_browser.py", "test_bench.py", "test_board_commands.py", "test_docs.py", "test_flashing.py",
+    "test_killed_day.py", "test_killed_till.py", "test_line.py", "test_micropython.py", "test_selftest.py",
+)  # fmt: skip
+"""What takes longest: if it came last, the other processes would have nothing left to do meanwhile."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the longest, in this order; the others stay in theirs."""
+    place = {name: number for number, name in enumerate(_FIRST)}
+    items.sort(key=lambda item: place.get(item.path.name, len(place)))
+
+
 def _refuse_skip(report: pytest.TestReport | pytest.CollectReport) -> None:
     """Where CI=true everything must run: a reader, service or runtime that is missing is a failure."""
     if _CI and report.skipped and not hasattr(report, "wasxfail"):

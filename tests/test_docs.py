@@ -22,7 +22,7 @@ DOCUMENTS = [
     if not {".venv", "build"}.intersection(file.relative_to(ROOT).parts)
     and not any(part.startswith(".") for part in file.relative_to(ROOT).parts)
 ]
-STARTED = ("card_applet_sim/README.md", "docs/staff.md")
+STARTED = ("docs/staff.md", "docs/verification.md")
 """Documents whose commands are the program that is installed; those of the others are forked (prefork)."""
 
 
