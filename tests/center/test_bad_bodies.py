@@ -158,7 +158,7 @@ def test_the_good_bodies_are_good(http: Http) -> None:
                 assert answer.status_code in (200, 204), answer.text
 
 
-@settings(max_examples=300)
+@settings(max_examples=100)
 @given(st.randoms(use_true_random=False))
 def test_damaged_bodies(http: Http, chance: Random) -> None:
     for _ in range(5):
