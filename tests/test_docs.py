@@ -86,6 +86,7 @@ def test_commands(file: Path, databases: dict[str, str], cache: Path, tmp_path: 
             "HOME": str(tmp_path),
             "LANG": "C.UTF-8",
             "XDG_CACHE_HOME": str(cache),  # else each of them compiles the card anew
+            "PYTEST_ADDOPTS": "-p no:schemathesis",  # not needed there, and slow to load
             "PROTOCOLS": str(ROOT / "protocols"),
             "DOCS": str(ROOT / "docs"),
             **databases,

@@ -27,6 +27,8 @@ def test_the_till_in_a_browser() -> None:
         "-rs",
         "-p",
         "no:cacheprovider",
+        "-p",
+        "no:schemathesis",  # slow to load
         "-o",
         "addopts=",
     ]

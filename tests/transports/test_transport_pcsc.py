@@ -42,7 +42,8 @@ def test_inside_at_length() -> None:
 
 def _inside(module: str, marked: str) -> None:
     pytest_inside = [sys.executable, "-m", "pytest", "-q", "-rP", "-p", "no:cacheprovider"]
-    pytest_inside += ["-m", marked, "-o", "addopts="]
+    # What schemathesis has for pytest takes as long to load as all the rest.
+    pytest_inside += ["-p", "no:schemathesis", "-m", marked, "-o", "addopts="]
     result = run(*pytest_inside, str(INNER / module), readers=2)
     print(result.stdout, result.stderr)
     if result.returncode:
