@@ -79,9 +79,11 @@ def serve(path: str) -> Request:
             elif key.fileobj is listener:
                 link, _ = listener.accept()
                 request = _received(link)
-                if not _can_fork(request.env):
-                    link.send(marshal.dumps(None))
+                if request is None:
                     link.close()
+                    continue
+                if not _can_fork(request.env):
+                    _tell(link, None)
                 elif pid := os.fork():
                     running = Running(pid, os.pidfd_open(pid), link)
                     selector.register(link, selectors.EVENT_READ, running)
@@ -103,8 +105,11 @@ def serve(path: str) -> Request:
                     selector.unregister(key.fd)
 
 
-def _received(link: socket.socket) -> Request:
+def _received(link: socket.socket) -> Request | None:
+    """What is asked; None of who was killed before he asked."""
     message, streams, _, _ = socket.recv_fds(link, 1 << 20, 3)
+    if not message:
+        return None
     peer = link.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 4)
     return Request(*marshal.loads(message), streams, int.from_bytes(peer, sys.byteorder))
 
@@ -126,13 +131,17 @@ def _answer(selector: selectors.BaseSelector, ended: Running) -> None:
     code = os.waitstatus_to_exitcode(os.waitpid(ended.pid, 0)[1])
     selector.unregister(ended.process)
     os.close(ended.process)
-    if ended.link in selector.get_map():  # else nobody is there any more
+    if ended.link in selector.get_map():
         selector.unregister(ended.link)
-        try:
-            ended.link.send(marshal.dumps(code))
-        except BrokenPipeError:
-            pass
-    ended.link.close()
+    _tell(ended.link, code)
+
+
+def _tell(link: socket.socket, code: int | None) -> None:
+    try:
+        link.send(marshal.dumps(code))
+    except BrokenPipeError:
+        pass  # who asked was killed
+    link.close()
 
 
 def _end(selector: selectors.BaseSelector) -> None:
