@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import sys
+import time
 from collections.abc import Sequence
 
 _PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
@@ -39,9 +40,17 @@ def main(path: str, module: str, *words: str) -> int:
     link = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     link.connect(path)
     ask(link, module, words, dict(os.environ), os.getcwd(), (0, 1, 2))
+
+    def pass_on(number: int, _: object) -> None:
+        # Once, though it comes twice at the same time, as from `timeout`: who is busy has it once as well.
+        signal.signal(number, signal.SIG_IGN)
+        link.send(bytes([number]))
+        time.sleep(0.02)
+        signal.signal(number, pass_on)
+
     for number in _PASSED_ON:
         if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, lambda n, _: link.send(bytes([n])))
+            signal.signal(number, pass_on)
     code = answer(link)
     if code is None:
         os.execv(sys.executable, [sys.executable, "-m", module, *words])
