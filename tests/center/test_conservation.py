@@ -58,7 +58,8 @@ class Books(RuleBasedStateMachine):
         self.spent: list[tuple[bytes, int, int, bytes | None]] = []  # title, lo, hi, claim
         self.registered: list[tuple[bytes, int, int, bytes]] = []  # the same, whatever became of it
         self.known: list[Known] = []
-        self.deposits: list[tuple[o.Deposit, o.Receipt, bool]] = []  # and whether it registered claims
+        # And whether it registered claims.
+        self.deposits: list[tuple[o.Deposit, o.Receipt, bool]] = []
         self.recoined: set[bytes] = set()  # serials of the center's own coins
         self.evidence: set[tuple[bytes, bytes, bytes]] = set()  # title, first claim, second claim
 
