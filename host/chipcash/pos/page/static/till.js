@@ -62,8 +62,13 @@ function say(part) {
   if (text) said.textContent = text;
 }
 
+let source;
+
 function listen() {
-  const source = new EventSource(`/live?${shown}`);
+  // A browser opens six connections to a till: pages that nobody looks at must leave them to those in use.
+  if (document.hidden) return;
+  source?.close();
+  source = new EventSource(`/live?${shown}`);
   source.addEventListener("open", alive);
   source.addEventListener("beat", alive);
   source.addEventListener("part", (event) => {
@@ -83,7 +88,11 @@ function listen() {
       broken();
     }
   });
-  window.addEventListener("pagehide", () => source.close(), { once: true });
+}
+
+function leave() {
+  source?.close();
+  clearTimeout(watch);
 }
 
 // ---- keypad and keys ----------------------------------------------------------------------------------
@@ -159,5 +168,13 @@ if (stale) {
     main.querySelector("[data-focus]")?.focus();
   }
   listen();
+  window.addEventListener("pagehide", leave);
+  document.addEventListener("visibilitychange", () => {
+    leave();
+    if (document.hidden) return;
+    lost = false;
+    broken(); // what it shows may be old until the till has answered
+    listen();
+  });
   setTimeout(() => say(main), 200); // what is there at once is not read out as news
 }
