@@ -204,6 +204,8 @@ def test_an_answer_that_is_lost_is_asked_for_again_from_the_same_card(
         reader.insert(image, "cpython")
         ended(till, sale, SaleState.PAID)
         assert till.status().open == 0
+        # First that it is still there: before that it is not known either that it has left.
+        wait_for(till, lambda: till.status().readers[0].state is ReaderState.OCCUPIED)
         reader.remove()
         wait_for(till, lambda: till.status().readers[0].state is ReaderState.READY)
         sale = till.begin(800)
