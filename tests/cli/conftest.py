@@ -36,7 +36,8 @@ class Cli:
         done = prefork.run(*words, cwd=self.folder, env={**self.env, **env}, timeout=60)
         both = done.stdout + done.stderr
         self.printed += both
-        assert done.returncode == code, (words, done.returncode, both)
+        if done.returncode != code:  # an assertion would show a part of what it printed
+            pytest.fail(f"{words}: exit code {done.returncode}, not {code}\n{both}", pytrace=False)
         assert "Traceback" not in both, both
         return done
 

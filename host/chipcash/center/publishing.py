@@ -60,6 +60,7 @@ class LogWriter:
         self._tell = tell
         self._tell_at = 0.0
         self._told_size = 0
+        self._writing = threading.Lock()
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="log", daemon=True)
         self._told = ""
@@ -99,6 +100,10 @@ class LogWriter:
 
     def publish(self) -> None:
         """Bring the log up to date; what is in the way is told, each time that it is something else."""
+        with self._writing:  # a log has one writer
+            self._publish()
+
+    def _publish(self) -> None:
         problems = []
         for step, failed in (
             (self._publisher.publish, "The center's log was not written:"),
