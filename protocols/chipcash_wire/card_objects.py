@@ -144,43 +144,37 @@ class Object:
         def __init__(self, **values):
             if KEEPS_ENCODED:
                 self._kept = None
+            # Encodes nothing: a card makes objects in a small heap.
+            count = 0
             for name in self.FIELDS:
                 mark = name[-1]
                 if mark in "?*=":
                     name = name[:-1]
                 if name in values:
-                    value = values.pop(name)
+                    value = values[name]
+                    count += 1
                 elif mark == "?" or name == "signature":
                     value = None
                 else:
                     raise TypeError("missing " + name)
+                if mark in "*=":
+                    cls, least, most = self.MANY[name]
+                    items = value if mark == "*" else (value,)
+                    if not least <= len(items) <= most:
+                        raise WireError("wrong number of " + name)
+                    for item in items:
+                        if not isinstance(item, cls):
+                            raise WireError(name + " has a wrong type")
+                        item._check_signed()
+                elif value is not None or not (mark == "?" or name == "signature"):
+                    _check_value(name, value)
                 setattr(self, name, value)
-            if values:
-                raise TypeError("unknown " + str(list(values)))
-            self._check_fields()
+            if count != len(values):
+                raise TypeError("unknown in " + str(list(values)))
             self.check()
 
     def check(self) -> None:
         """Rules between fields; raises WireError."""
-
-    def _check_fields(self) -> None:
-        """Rules of each field. Encodes nothing: a card makes and reads objects in a small heap."""
-        for name in self.FIELDS:
-            mark = name[-1]
-            if mark in "?*=":
-                name = name[:-1]
-            value = getattr(self, name)
-            if mark in "*=":
-                cls, least, most = self.MANY[name]
-                items = value if mark == "*" else (value,)
-                if not least <= len(items) <= most:
-                    raise WireError("wrong number of " + name)
-                for item in items:
-                    if not isinstance(item, cls):
-                        raise WireError(name + " has a wrong type")
-                    item._check_signed()
-            elif value is not None or not (mark == "?" or name == "signature"):
-                _check_value(name, value)
 
     def _check_signed(self) -> None:
         if self.FIELDS[-1] == "signature" and self.signature is None:
@@ -297,8 +291,13 @@ class Object:
             optional = mark == "?"
             if optional:
                 name = name[:-1]
-            wanted, kind, _ = _FIELDS[name]
-            if at < end:
+            wanted, kind, size = _FIELDS[name]
+            if at + 1 < end and data[at] == wanted and data[at + 1] < 0x80:
+                # What tlv.header() says of nearly every field, without the call.
+                tag = wanted
+                start = at + 2
+                stop = start + data[at + 1]
+            elif at < end:
                 tag, start, stop = tlv.header(data, at)
             else:
                 tag = start = stop = 0
@@ -309,15 +308,27 @@ class Object:
                 raise WireError("missing " + name)
             if stop > end:
                 raise WireError("truncated")
-            value = data[start:stop]
-            values[name] = tlv.decode_uint(value) if kind == _UINT else bytes(value)
+            value: "Any" = bytes(data[start:stop])
+            if kind == _UINT:
+                value = tlv.decode_uint(value)
+                if value >> size:
+                    raise WireError(name + " is out of range")
+            elif kind == _KEY or stop - start != size or name == "header":
+                _check_value(name, value)
+            values[name] = value
             at = stop
         if at != end:
             raise WireError("unexpected field")
-        made = cls(**values)
-        if KEEPS_ENCODED and each is None:
+        # Every field was checked as it was read: what the constructor does besides is left out.
+        made = object.__new__(cls)
+        if KEEPS_ENCODED:
+            made.__dict__ = values
             # There is one encoding of an object only, so this is it.
-            made._kept = bytes(data[start_of_body:end_of_body])
+            made._kept = bytes(data[start_of_body:end_of_body]) if each is None else None
+        else:
+            for name in values:
+                setattr(made, name, values[name])
+        made.check()
         return made
 
     if TYPE_CHECKING:

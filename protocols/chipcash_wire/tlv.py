@@ -15,6 +15,8 @@ class WireError(ValueError):
 
 def encode_uint(value: int) -> bytes:
     """Unsigned integer, big endian, in the fewest bytes; zero is one zero byte."""
+    if value < 0x100:
+        return bytes((value,))
     n = 1
     while value >> (8 * n):
         n += 1
