@@ -170,10 +170,6 @@ class Database:
         except self._driver.Error as error:
             raise self._failed(error) from error
 
-    def define(self, name: str, function: Callable[[Any], Any]) -> None:
-        """Let statements call a function of one value, which depends on nothing else."""
-        self._db.create_function(name, 1, function, deterministic=True)
-
     def all(self, statement: str, *values: Any) -> list[Row]:
         """All rows of a statement."""
         with self._lock:

@@ -65,8 +65,7 @@ class Repeated(NamedTuple):
     seq: int
 
 
-@dataclass(frozen=True)
-class _Slice:
+class _Slice(NamedTuple):
     """A slice: live under title_id; redeemed if that is None; on its way elsewhere if it is _TAKEN."""
 
     lo: int
@@ -74,8 +73,7 @@ class _Slice:
     title_id: bytes | None
 
 
-@dataclass(frozen=True)
-class _Cut:
+class _Cut(NamedTuple):
     """A part on its way to an owner, or to nobody (redeemed). claim: seq and id; None: a title's renewal;
     deposit: the how-manieth of the batch."""
 
@@ -86,8 +84,7 @@ class _Cut:
     deposit: int
 
 
-@dataclass(frozen=True)
-class _Spent:
+class _Spent(NamedTuple):
     """What became of a part that is not live: the id of the first claim that moved some of it, None if that
     was a renewal; the lowest seq of all claims that did."""
 
@@ -172,14 +169,11 @@ class Batch:
         """Read what deciding on these claims, and on further parts, needs."""
         given = self._storage.given
         parts = [*(part for verified in claims for part in verified.parts), *parts]
-        serials = list(dict.fromkeys(part.serial for part in parts))
         ids = given({"claim_id": bytes}, [(verified.claim_id,) for verified in claims])
         payments = given(
             {"payee": bytes, "nonce": bytes, "amount": int},
             [(v.payee, v.nonce, v.amount) for v in claims],
         )
-        coins = given({"serial": bytes}, [(serial,) for serial in serials])
-        places = given({"serial": bytes, "lo": int}, [(part.serial, part.lo) for part in parts])
         spans = given(
             {"serial": bytes, "title_id": bytes, "lo": int, "hi": int},
             [(part.serial, part.title_id, part.lo, part.hi) for part in parts],
@@ -199,15 +193,15 @@ class Batch:
                     payments.values,
                 ),
                 (
-                    f"SELECT coins.serial, coins.amount, coins.epoch FROM {coins.sql} AS given"
+                    f"SELECT coins.serial, coins.amount, coins.epoch FROM {spans.sql} AS given"
                     " JOIN coins ON coins.serial = given.serial",
-                    coins.values,
+                    spans.values,
                 ),
                 (
-                    f"SELECT slices.serial, slices.lo, slices.hi, slices.title_id FROM {places.sql}"
+                    f"SELECT slices.serial, slices.lo, slices.hi, slices.title_id FROM {spans.sql}"
                     " AS places JOIN slices ON slices.serial = places.serial AND slices.lo ="
                     " (SELECT MAX(lo) FROM slices WHERE serial = places.serial AND lo <= places.lo)",
-                    places.values,
+                    spans.values,
                 ),
                 (
                     f"SELECT spans.n, MIN(inputs.claim) FROM {spans.sql} AS spans JOIN inputs"

@@ -6,6 +6,7 @@ from __future__ import annotations
 import logging
 import secrets
 import time
+from collections import Counter as Tally
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -151,9 +152,9 @@ class Operations:
 
     def deposited(self, receipt: o.Receipt) -> None:
         """Count the outcomes of a deposit."""
-        for result in receipt.results:
-            for outcome in result.outcomes:
-                self._intervals.labels(o.OUTCOMES[outcome.state]).inc()
+        states = [outcome.state for result in receipt.results for outcome in result.outcomes]
+        for state, count in Tally(states).items():
+            self._intervals.labels(o.OUTCOMES[state]).inc(count)
 
     async def _health(self, request: Request) -> Response:
         """The process answers."""

@@ -82,7 +82,10 @@ class Storage(ABC):
 
     @abstractmethod
     def given(self, columns: Mapping[str, type], rows: Sequence[Row]) -> Given:
-        """Rows as something to join with; columns as of insert, and `n`, which counts them from 0."""
+        """Rows as something to join with; columns as of insert, and `n`, which counts them from 0.
+
+        Bytes of one column have one size in all rows.
+        """
 
     @abstractmethod
     def transaction(self) -> AbstractContextManager[None]:
@@ -121,10 +124,7 @@ class SqliteStorage(Storage):
 
     @staticmethod
     def _open(path: str | Path) -> Database:
-        db = Database(path, _schema, version=FORMAT, what="The ledger", older=UPGRADE)
-        # SQLite has it from 3.41 on.
-        db.define("unhex", _unhex)
-        return db
+        return Database(path, _schema, version=FORMAT, what="The ledger", older=UPGRADE)
 
     @property
     def _db(self) -> Database:
@@ -156,24 +156,23 @@ class SqliteStorage(Storage):
             )
 
     def given(self, columns: Mapping[str, type], rows: Sequence[Row]) -> Given:
-        """As Storage: rows travel as JSON, bytes in it as hex."""
-        kinds = list(columns.values())
-        texts = [
-            [
-                value.hex() if kind is bytes and value is not None else value
-                for kind, value in zip(kinds, row, strict=True)
-            ]
-            for row in rows
-        ]
-        taken = [
-            f"unhex(json_extract(value, '$[{at}]')) AS {name}"
-            if kind is bytes
-            else f"json_extract(value, '$[{at}]') AS {name}"
-            for at, (name, kind) in enumerate(columns.items())
-        ]
-        return Given(
-            f"(SELECT key AS n, {', '.join(taken)} FROM json_each(?))", [json.dumps(texts)]
-        )
+        """As Storage: integers travel as JSON, each column of bytes as one string that is cut again."""
+        taken: list[str] = []
+        values: list[bytes | str] = []
+        numbers: list[Sequence[int]] = []
+        for (name, kind), column in zip(columns.items(), _columns(columns, rows), strict=True):
+            if kind is bytes:
+                size = len(column[0]) if column else 0
+                if any(len(each) != size for each in column):
+                    raise ValueError(f"values of {name} differ in size")
+                taken.append(f"substr(?, 1 + key * {size}, {size}) AS {name}")
+                values.append(b"".join(column))
+            else:
+                taken.append(f"json_extract(value, '$[{len(numbers)}]') AS {name}")
+                numbers.append(column)
+        each = list(zip(*numbers, strict=True)) if numbers else [()] * len(rows)
+        values.append(json.dumps(each))
+        return Given(f"(SELECT key AS n, {', '.join(taken)} FROM json_each(?))", values)
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -240,5 +239,6 @@ def is_postgres(where: str | Path) -> bool:
     return str(where).startswith(("postgresql://", "postgres://"))
 
 
-def _unhex(text: str | None) -> bytes | None:
-    return None if text is None else bytes.fromhex(text)
+def _columns(columns: Mapping[str, type], rows: Sequence[Row]) -> Sequence[Sequence[Any]]:
+    """The values of each column."""
+    return list(zip(*rows, strict=True)) if rows else [() for _ in columns]
