@@ -36,6 +36,7 @@ from chipcash.errors import ChipcashError
 from chipcash_wire.objects import SUITE_GM, SUITE_P256
 
 _KEYS_CACHED = 4096
+_ECDSA = ec.ECDSA(hashes.SHA256())
 
 
 class CryptoError(ChipcashError):
@@ -121,7 +122,7 @@ class _P256(Suite):
         if key is None:
             return False
         try:
-            key.verify(_der(signature), message, ec.ECDSA(hashes.SHA256()))
+            key.verify(_der(signature), message, _ECDSA)
         except InvalidSignature:
             return False
         return True
@@ -132,7 +133,7 @@ class _P256(Suite):
         return point, key
 
     def sign(self, key: ec.EllipticCurvePrivateKey, message: bytes) -> bytes:
-        return _raw(key.sign(message, ec.ECDSA(hashes.SHA256())))
+        return _raw(key.sign(message, _ECDSA))
 
     def agree(self, private: bytes, key: ec.EllipticCurvePrivateKey, public: bytes) -> bytes:
         other = _p256_public(public)
@@ -366,15 +367,17 @@ class _Gm(Suite):
         return Cipher(algorithms.SM4(key), modes.ECB()).encryptor().update
 
 
-_SUITES: dict[int, Suite] = {SUITE_GM: _Gm(), SUITE_P256: _P256()}
+_SUITES: dict[int | str, Suite] = {
+    which: found for found in (_Gm(), _P256()) for which in (found.id, found.name)
+}
 
 
 def suite(which: int | str) -> Suite:
     """The suite of an id or a name. Raises CryptoError."""
-    for found in _SUITES.values():
-        if which in (found.id, found.name):
-            return found
-    raise CryptoError(f"There is no suite {which!r}.", hint="The suites are gm and p256.")
+    found = _SUITES.get(which)
+    if found is None:
+        raise CryptoError(f"There is no suite {which!r}.", hint="The suites are gm and p256.")
+    return found
 
 
 def verify(suite_id: int, public: bytes, message: bytes, signature: bytes | None) -> bool:

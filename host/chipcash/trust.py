@@ -16,6 +16,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -70,17 +71,17 @@ class Trust:
         for role in (o.ROLE_ISSUER, o.ROLE_CENTER):
             self.certificate(role)
 
-    @property
+    @cached_property
     def header(self) -> bytes:
         """First field of every object of this network, 6 bytes."""
         return o.make_header(self.network, self.suite)
 
-    @property
+    @cached_property
     def issuer_key(self) -> bytes:
         """Public key of the issuing library, 33 bytes; also the payee of a redemption."""
         return self.certificate(o.ROLE_ISSUER).subject
 
-    @property
+    @cached_property
     def center_key(self) -> bytes:
         """Public key of the registration center, 33 bytes."""
         return self.certificate(o.ROLE_CENTER).subject
