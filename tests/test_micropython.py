@@ -17,7 +17,9 @@ _PORTABLE = Path(__file__).parent / "portable"
 _MODULES = sorted(file.stem for file in _PORTABLE.glob("test_*.py"))
 _VECTORS = Path(__file__).parents[1] / "protocols" / "vectors"
 _MAX_BYTES = 60_000
-_MORE_HEAP = {"test_keys": "208k", "test_update_power": "512k", "test_vectors": "208k"}
+_MORE_HEAP = {
+    "test_keys": "208k", "test_tropic01_card": "208k", "test_update_power": "512k", "test_vectors": "208k",
+}  # fmt: skip
 """For who has in the heap what on a board is beside it: a chip, a flash with files, all vectors of a card."""
 
 
