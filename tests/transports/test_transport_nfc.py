@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import random
 import secrets
+import time
 from pathlib import Path
 
 import pytest
@@ -93,6 +94,29 @@ def test_lost_frames(tmp_path: Path) -> None:
             assert card.info().spent == paid
         made.remove()
     assert any(lost)
+
+
+def test_late_answers_are_lost_on_the_air(tmp_path: Path) -> None:
+    """As on a machine with much to do: the reader asks again, and hears no answer to what it asked before."""
+    late = False
+
+    def wait(answer: bytes) -> bool:
+        nonlocal late
+        late = not late
+        if late:
+            time.sleep(0.1)  # the frame waiting time is 77 ms
+        return False
+
+    made = _card(tmp_path, Network(), echo=True)
+    with UdpField() as field:
+        made.plug_in(iso14443=field.plug)
+        with open_path(f"nfc:udp:{field.address}", wait=5) as opened:
+            field.lose = wait
+            for number in range(10):
+                apdu = bytes((0, 1, 0, 0, 1, number, 0))
+                assert opened.transceive(apdu) == apdu + b"\x90\x00"
+            field.lose = None
+        made.remove()
 
 
 def test_no_pin_in_clear_over_the_air(tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ class UdpField(Hardware):
 
     def _serve(self) -> None:
         while not self._closing.is_set():
-            if select.select([self._socket], [], [], _TICK_S)[0]:
+            if self._heard(_TICK_S):
                 self._hear()
 
     def _hear(self) -> None:
@@ -48,8 +48,15 @@ class UdpField(Hardware):
         elif rate == _RATE:
             with contextlib.suppress(binascii.Error):
                 answer = self._field.exchange(binascii.unhexlify(text.strip()))
-                if answer is not None and not (self.lose and self.lose(answer)):
+                if answer is None or (self.lose and self.lose(answer)):
+                    return
+                # Who has sent something more does not listen for this any more. A datagram would wait for
+                # him, as nothing in the air does, and answer his next frame.
+                if not self._heard(0):
                     self._socket.sendto(_RATE + b" " + binascii.hexlify(answer), sender)
+
+    def _heard(self, wait: float) -> bool:
+        return bool(select.select([self._socket], [], [], wait)[0])
 
 
 def _bound() -> socket.socket:
@@ -57,8 +64,6 @@ def _bound() -> socket.socket:
     while True:
         found = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         found.bind(("127.0.0.1", 0))
-        try:
-            socket.getservbyport(found.getsockname()[1], "udp")
-        except OSError:
+        if socket.getnameinfo(found.getsockname(), socket.NI_NUMERICHOST)[1].isdigit():
             return found
         found.close()

@@ -40,7 +40,7 @@ from chipcash_board import flash, install, update
 
 PARTITION_KB = 96
 """Of the partition on an ESP32: the journal's banks, scratch_flash(), and some to spare."""
-_READ_S = 2.0  # silence in the middle of a command after which the line counts as lost
+_READ_S = 5.0  # silence in the middle of a command after which the line counts as lost
 _GREET_S = 1.0  # for the prompt
 _VENDORS = (0x2E8A, 0x303A)  # of USB: Raspberry Pi, Espressif
 _ARCHITECTURES = "- x86 x64 armv6 armv6m armv7m armv7em armv7emsp armv7emdp xtensa xtensawin"
