@@ -122,6 +122,8 @@ def test_what_serve_does_not_begin_with(cli: Cli) -> None:
     ledger.write_bytes(older)
     told = cli.json(*serve, code=50)
     assert told["error"] == "LogError" and "chipcash center recover" in str(told["hint"])
+    # Not of several ledgers: told, and nothing is done.
+    assert "several" in cli.run("center", "recover", "--from", ".", code=2).stderr
     assert cli.json("center", "recover") == {"facts": 2}
     assert cli.json("center", "recover") == {"facts": 0}
     assert cli.json("center", "check")["live_fen"] == 1000

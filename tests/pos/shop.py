@@ -16,7 +16,7 @@ from chipcash.center.errors import CenterUnreachable
 from chipcash.center.parameters import Parameters
 from chipcash.center.registration import Center
 from chipcash.errors import LinkLostError
-from chipcash.pos import Payment, Pos
+from chipcash.pos import Payment, PaymentState, Pos
 from chipcash.transports import Connection, open_path
 from chipcash.transports.base import BaseConnection
 from chipcash_wire import commands as c
@@ -105,6 +105,23 @@ class Shop:
         self.center.check()
         owned: dict[str, int] = self.center.accounts()["owners"]
         return owned.get(self.pos.public.hex(), 0)
+
+
+def a_day(shop: Shop, ended: Callable[[], None]) -> str:
+    """A payment, verified by another process of the till, some of it spent, a bill given up: what needs the
+    till's keys. ended: ends its process. The path of the card, which has money left."""
+    shop.pos.sync(shop.center)
+    path = shop.card(money=(10000,))
+    paid = shop.pay(path, 1200)
+    ended()
+    shop.pos.sync(shop.center)
+    assert shop.pos.payment(paid.claim_id).state == PaymentState.VERIFIED
+    shop.pos.spend(500, shop.net.key("bank").public, shop.center)
+    assert shop.pos.balance().verified_fen == shop.money() == 700
+    shop.pos.bill(100)
+    assert shop.pos.give_up() is not None
+    assert shop.pos.sync(shop.center).voids_sent == 1
+    return path
 
 
 class Torn(BaseConnection):
@@ -253,4 +270,13 @@ def crash_on_disk_at(step: int, *, after: bool) -> Iterator[None]:
                 setattr(os, name, real[name])
 
 
-__all__ = ["BadNetwork", "Crash", "Shop", "Torn", "crash_at", "crash_from_here", "crash_on_disk_at"]
+__all__ = [
+    "BadNetwork",
+    "Crash",
+    "Shop",
+    "Torn",
+    "a_day",
+    "crash_at",
+    "crash_from_here",
+    "crash_on_disk_at",
+]

@@ -15,9 +15,9 @@ from keyring.backend import KeyringBackend
 from keyring.backends import SecretService
 
 from chipcash.crypto import CryptoError, verify
-from chipcash.pos import PaymentState, Pos, PosError, keys
+from chipcash.pos import Pos, PosError, keys
 from tests.pos.key_stores import MODULE, PIN, TOKEN, key_store, make_token
-from tests.pos.shop import Crash, Shop, crash_at
+from tests.pos.shop import Crash, Shop, a_day, crash_at
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -34,18 +34,7 @@ CUSTODIES = ["file", "keyring", TOKEN]
 @pytest.mark.parametrize("custody", CUSTODIES, ids=["file", "keyring", "pkcs11"])
 def test_a_day_at_a_till_whose_keys_are_there(tmp_path: Path, custody: str) -> None:
     shop = Shop(tmp_path, custody=custody)
-    shop.pos.sync(shop.center)
-    path = shop.card(money=(10000,))
-    paid = shop.pay(path, 1200)
-    shop.crash()
-    shop.pos.sync(shop.center)
-    assert shop.pos.payment(paid.claim_id).state == PaymentState.VERIFIED
-    # What it signs: a claim of its own money, a void.
-    shop.pos.spend(500, shop.net.key("bank").public, shop.center)
-    assert shop.pos.balance().verified_fen == shop.money() == 700
-    shop.pos.bill(100)
-    assert shop.pos.give_up() is not None
-    assert shop.pos.sync(shop.center).voids_sent == 1
+    a_day(shop, shop.crash)
     assert verify(shop.pos.key.suite.id, shop.pos.public, b"message", shop.pos.key.sign(b"message"))
     shop.close()
 

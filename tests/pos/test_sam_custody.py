@@ -20,7 +20,7 @@ from chipcash.transports import TRAFFIC, Connection, open_path
 from chipcash_sim.image import FileFlash
 from chipcash_wire import objects as o
 from tests.cards import make_card
-from tests.pos.shop import Crash, Shop, crash_at
+from tests.pos.shop import Crash, Shop, a_day, crash_at
 
 PIN = "274163"
 PUK = "83615927"
@@ -58,18 +58,8 @@ def tries(path: str) -> int:
 )
 def test_a_day_at_a_till_with_a_sam(tmp_path: Path, suite: str, options: str) -> None:
     shop = Shop(tmp_path, suite, custody=f"sam:{blank(tmp_path, options=options)}")
-    shop.pos.sync(shop.center)
-    path = shop.card(money=(10000,))
-    paid = shop.pay(path, 1200)
-    forget_all(shop)
-    shop.pos.sync(shop.center)
-    assert shop.pos.payment(paid.claim_id).state == PaymentState.VERIFIED
     # All that it signs: a claim of its own money, a void, a promise.
-    shop.pos.spend(500, shop.net.key("bank").public, shop.center)
-    assert shop.pos.balance().verified_fen == shop.money() == 700
-    shop.pos.bill(100)
-    assert shop.pos.give_up() is not None
-    assert shop.pos.sync(shop.center).voids_sent == 1
+    path = a_day(shop, lambda: forget_all(shop))
     paid = shop.pay(path, 300)
     promise = o.RefundPromise.decode(shop.pos.promise_refund(paid.claim_id, 100).data)
     which = shop.pos.key.suite.id

@@ -13,7 +13,8 @@ under a number that is never used again.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 
 from chipcash.center import postgres
 from chipcash.center.cluster import Cluster
@@ -22,7 +23,7 @@ from chipcash.center.inquiry import Inquiry
 from chipcash.center.jetstream import JetStream
 from chipcash.center.partitions import Assignment, Place, Table
 
-__all__ = ["STEPS", "move", "replace_table"]
+__all__ = ["STEPS", "move", "open_table", "replace_table"]
 
 STEPS = ("mark", "fence", "copy", "flip")
 
@@ -37,13 +38,7 @@ def move(
     copy does not keep the ledger's rule, and then it is not used.
     """
     cluster.node(node)
-    stream = JetStream(cluster.access("admin"))
-    try:
-        table, revision = stream.table()
-        if not 0 <= number < len(table):
-            raise CenterError(
-                f"There is no partition {number}.", hint=f"They are 0 to {len(table) - 1}."
-            )
+    with open_table(cluster, number) as (stream, table, revision):
         place, target = table[number].place, table[number].target
         if target is None and place.node == node:
             return place
@@ -62,8 +57,19 @@ def move(
         step("flip")
         replace_table(stream, table.changed(number, Assignment(target)), revision)
         return target
-    finally:
-        stream.close()
+
+
+@contextmanager
+def open_table(cluster: Cluster, number: int) -> Iterator[tuple[JetStream, Table, int]]:
+    """Where partitions are, to be changed for the one of that number, and the table's revision. Raises
+    CenterError if there is no such partition; CenterUnreachable."""
+    with closing(JetStream(cluster.access("admin"))) as stream:
+        table, revision = stream.table()
+        if not 0 <= number < len(table):
+            raise CenterError(
+                f"There is no partition {number}.", hint=f"They are 0 to {len(table) - 1}."
+            )
+        yield stream, table, revision
 
 
 def replace_table(stream: JetStream, table: Table, revision: int) -> int:

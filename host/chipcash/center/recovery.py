@@ -136,9 +136,8 @@ class _Taker:
 
     def _claim(self, seq: int, claim: o.Claim, result: o.Result, time: int) -> None:
         owner = b""
-        for (
-            outcome
-        ) in result.outcomes:  # of a partition's intervals, where the claim has others too
+        # Those of a partition's intervals, where the claim has others too.
+        for outcome in result.outcomes:
             serial, owner = self._db.row(
                 "SELECT serial, owner FROM titles WHERE title_id = ?", outcome.title_id
             )

@@ -21,8 +21,7 @@ from chipcash.center.cluster import Cluster
 from chipcash.center.errors import CenterError, LedgerError
 from chipcash.center.facts import LedgerFacts
 from chipcash.center.heads import Head, need_no_older
-from chipcash.center.jetstream import JetStream
-from chipcash.center.moving import replace_table
+from chipcash.center.moving import open_table, replace_table
 from chipcash.center.partitions import Assignment, Place
 from chipcash.center.recovery import forget_receipts, recover
 from chipcash.database import DatabaseError
@@ -58,13 +57,7 @@ def restore(
     """
     cluster = home.cluster()
     assert cluster is not None
-    stream = JetStream(cluster.access("admin"))
-    try:
-        table, revision = stream.table()
-        if not 0 <= number < len(table):
-            raise CenterError(
-                f"There is no partition {number}.", hint=f"They are 0 to {len(table) - 1}."
-            )
+    with open_table(cluster, number) as (stream, table, revision):
         place, target = table[number].place, table[number].target
         if backup is not None:
             postgres.dumped_facts(dump_folder(backup, number))
@@ -109,8 +102,6 @@ def restore(
         step("flip")
         replace_table(stream, table.changed(number, Assignment(new)), revision)
         return taken
-    finally:
-        stream.close()
 
 
 def _has_all(home: Home, cluster: Cluster, number: int, place: Place, backup: Path | None) -> bool:

@@ -400,6 +400,7 @@ def recover(chosen: partitions.Chosen, directory: Path) -> Report:
     while it runs.
     """
     home = Home(directory)
+    partitions.need_recoverable(home, chosen)
     taken = 0
     if not chosen.numbers:
         # Who has the log is alone: no center serves meanwhile.

@@ -42,6 +42,7 @@ __all__ = [
     "compare_all",
     "init_options",
     "log_writers",
+    "need_recoverable",
     "recover",
     "recover_options",
     "staff_parts",
@@ -296,6 +297,16 @@ class Chosen:
     lost: bool
 
 
+def need_recoverable(home: Home, chosen: Chosen) -> None:
+    """Raise UsageError or CenterError where `recover` was told what this center does not have."""
+    cluster = home.cluster()
+    if cluster is None:
+        if chosen != Chosen(None, (), None, False):
+            raise click.UsageError("These options are for a center of several ledgers.")
+    elif chosen.node is not None:
+        cluster.node(chosen.node)
+
+
 def recover(home: Home, chosen: Chosen) -> dict[int, int | None]:
     """Bring partitions forward: what their logs gave, None where nothing was missing; nothing without any.
 
@@ -303,8 +314,6 @@ def recover(home: Home, chosen: Chosen) -> dict[int, int | None]:
     """
     cluster = home.cluster()
     if cluster is None:
-        if chosen != Chosen(None, (), None, False):
-            raise click.UsageError("These options are for a center of several ledgers.")
         return {}
     from chipcash.center.restoring import restore
 

@@ -210,12 +210,12 @@ class _Reader:
         return ReaderStatus(self.path, self.state, self.error.message, self.error.hint)
 
     def holds_asked(self, connection: Connection) -> bool:
-        """Whether the card here may be the one that was asked already. A smaller count than its own is of a
-        service that began anew, which does not know."""
+        """Whether the card here may be the one that was asked already."""
         if not self.asked or self.path.partition(":")[0] not in _TAPPED:
             return False
-        counts = (self.insertion, connection.insertion)
-        return counts[0] is None or counts[1] is None or counts[1] <= counts[0]
+        before, now = self.insertion, connection.insertion
+        # A smaller count than its own is of a service that began anew, which does not know.
+        return before is None or now is None or now <= before
 
 
 class Till:

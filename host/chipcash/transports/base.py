@@ -20,8 +20,8 @@ class Connection(Protocol):
 
     path: how the user would name this very connection, for messages.
     over_air: True where the bytes travel by radio (ISO/IEC 14443, Bluetooth), so that others may hear them.
-    insertion: grows with each card put there, so that a larger number is another tap; None where a reader
-    does not count.
+    insertion: grows with each card put there, so that a larger number is another tap; a smaller one says
+    nothing, since the count may begin anew. None where a reader does not count.
     """
 
     @property
