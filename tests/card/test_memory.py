@@ -45,10 +45,16 @@ class Full:
             emulated.power_on()
         except runtime.RuntimeMissing as missing:
             pytest.skip(str(missing))
+        assert emulated._process is not None
+        self._clock = (~emulated._process.pid << 3) | 2  # as clock_getcpuclockid(3) makes it
         with SimConnection(emulated, "sim:") as connection:
             card = Card(connection)
             card.select()
             yield card
+
+    def processor_s(self) -> float:
+        """Processor time of the card that was powered up last."""
+        return time.clock_gettime(self._clock)
 
     def request(self, amount: int) -> o.PayRequest:
         return self.net.request(amount, time=self.now)
@@ -146,18 +152,18 @@ def test_a_card_that_stays_in_its_reader(full: Full) -> None:
 
 
 def test_an_idle_card_process_makes_coupons(full: Full) -> None:
-    """The quickest of some payments, since a busy machine can only make them slower."""
+    """The quickest of some payments, by the card's own processor time: a busy machine costs it none."""
 
     def quickest(pause: float) -> float:
         spent = []
         for _ in range(8):
             request = full.request(1)
             time.sleep(pause)
-            start = time.perf_counter()
+            start = full.processor_s()
             card.pay(request)
-            spent.append(time.perf_counter() - start)
+            spent.append(full.processor_s() - start)
         return min(spent)
 
     with full.power(runtime.HEAP) as card:
         hasty = quickest(0)
-        assert 2 * quickest(_IDLE_S) < hasty
+        assert 3 * quickest(_IDLE_S) < hasty

@@ -95,6 +95,8 @@ def test_killed_at_each_point(counter: Counter) -> None:  # noqa: F811
                     assert time.monotonic() < deadline, point
                     time.sleep(0.05)
             assert process.returncode == 0
+            with Pos(counter.directory) as pos:
+                hooks.send(pos)  # what it was ended over: the next one would die of it before it listens
             paid += amount
             counter.reader.remove()  # or it would not be asked again
             counter.reader.insert(image, "cpython")
