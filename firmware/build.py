@@ -161,7 +161,9 @@ def measure_commands(suite: str) -> dict[str, int]:
             source = (ROOT / "tests" / "portable" / f"{name}.py").read_bytes()
             runtime.compile_file(source, f"{name}.py", Path(scratch, f"{name}.mpy"), None)
         suite_id = o.SUITE_GM if suite == "gm" else o.SUITE_P256
-        argv, environment = runtime.micropython_command("heap", [str(suite_id)], _MEASURING, scratch)
+        argv, environment = runtime.micropython_command(
+            "heap", [str(suite_id)], _MEASURING, scratch
+        )
         environment["CHIPCASH_SCRATCH"] = scratch
         done = subprocess.run(argv, env=environment, capture_output=True, check=True, text=True)
     found: dict[str, int] = json.loads(done.stdout)

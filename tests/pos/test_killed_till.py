@@ -96,7 +96,7 @@ def test_killed_at_each_point(counter: Counter) -> None:  # noqa: F811
                     time.sleep(0.05)
             assert process.returncode == 0
             with Pos(counter.directory) as pos:
-                hooks.send(pos)  # what it was ended over: the next one would die of it before it listens
+                hooks.send(pos)  # what that one was ended over: the next would die of it at once
             paid += amount
             counter.reader.remove()  # or it would not be asked again
             counter.reader.insert(image, "cpython")
