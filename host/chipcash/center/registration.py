@@ -20,6 +20,7 @@ from chipcash import crypto
 from chipcash.center.batch import Batch, Part, Repeated, Unverified, Verified
 from chipcash.center.bodies import read_with_titles
 from chipcash.center.errors import CenterRefused, LedgerError
+from chipcash.center.group_commit import GroupCommit
 from chipcash.center.inquiry import Inquiry, unknown
 from chipcash.center.parameters import Parameters
 from chipcash.center.storage import Storage, open_storage
@@ -66,6 +67,7 @@ class Center(Inquiry):
         self._ledger = ledger
         self.verifier = Verifier(self.storage, trust)
         self.checkers: Checkers | None = None
+        self._group = GroupCommit(self._settle_checked)
 
     def check_in(self, processes: int) -> None:
         """From now on have deposits checked in so many processes of their own, which open the ledger too."""
@@ -124,7 +126,8 @@ class Center(Inquiry):
             return title
 
     def settle(self, deposit: o.Deposit, titles: Sequence[o.Title] = ()) -> o.Receipt:
-        """Settle a deposit's claims, each interval by itself, in one transaction.
+        """Settle a deposit's claims, each interval by itself, in one transaction, which it may share with
+        deposits that others send at the same time.
 
         titles: those that the claims spend, any or none; this ledger knows its own.
 
@@ -134,15 +137,18 @@ class Center(Inquiry):
         MAX_INTERVALS intervals).
         """
         self.verifier.need_settleable(deposit)
-        (receipt,) = self.settle_together([deposit], titles)
-        return receipt
+        digest = object_id(deposit)
+        settled = self._receipts([digest]).get(digest)
+        if settled is not None:
+            return settled
+        (checked,) = self.verifier.check([deposit], titles)
+        return self._group.settle(checked)
 
     def settle_body(self, body: bytes) -> o.Receipt:
         """settle() of a request's body: a deposit, and titles behind it. Refused: malformed too."""
         if self.checkers is None:
             return self.settle(*read_with_titles(o.Deposit, body))
-        (receipt,) = self._settle_checked([self.checkers.check(body)])
-        return receipt
+        return self._group.settle(self.checkers.check(body))
 
     def settle_together(
         self, deposits: Sequence[o.Deposit], titles: Sequence[o.Title] = ()
