@@ -24,7 +24,7 @@ POINTS = {
     "opening": (Charging, "_open", False),
     "opened": (Charging, "_open", True),
     "asked": (Card, "pay", True),
-    "keeping": (Books, "_move", True),  # inside the transaction
+    "keeping": (Books, "_receive", True),  # inside the transaction
     "kept": (Charging, "_take", True),
     "telling": (hooks, "_post", False),
     "told": (hooks, "_post", True),
