@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 from contextlib import closing
 
+from chipcash.center.collector import collect_seldom
 from chipcash.center.registration import Center
 from chipcash.center.service import Service
 from tests.center.world import START, key, trust
@@ -22,6 +23,7 @@ def main() -> None:
         if int(processes) > 1:
             center.check_in(int(processes))
         with Service(center) as service:
+            collect_seldom()
             print(service.url, flush=True)
             sys.stdin.read()
 

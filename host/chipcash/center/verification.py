@@ -18,6 +18,7 @@ from typing import Any
 
 from chipcash.center.batch import MAX_INTERVALS, Part, Unverified, Verified
 from chipcash.center.bodies import read_with_titles
+from chipcash.center.collector import collect_seldom
 from chipcash.center.errors import CenterRefused
 from chipcash.center.storage import Storage, open_storage
 from chipcash.trust import Trust, object_id
@@ -199,6 +200,7 @@ def _begin(ledger: str | Path, trust: Trust) -> None:
     global _verifier
     threading.Thread(target=_end_with_parent, daemon=True).start()
     _verifier = Verifier(open_storage(ledger), trust)
+    collect_seldom()
 
 
 def _end_with_parent() -> None:

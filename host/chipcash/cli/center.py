@@ -14,6 +14,7 @@ import click
 
 from chipcash.backup import back_up
 from chipcash.center.client import CenterClient
+from chipcash.center.collector import collect_seldom
 from chipcash.center.limits import Limits
 from chipcash.center.publishing import LogWriter, compare
 from chipcash.center.recovery import recover as take_from_log
@@ -236,6 +237,7 @@ def serve(
             if writer is not None:
                 writing.enter_context(writer)
                 writing.enter_context(partitions.log_writers(home, center, witnesses))
+            collect_seldom()
             show(Report({"url": server.url}, [f"The registration center is at {server.url}"]))
             server.run()
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from chipcash.center.collector import collect_seldom
 from chipcash.center.errors import CenterError, LedgerError
 from chipcash.center.gateway import Gateway
 from chipcash.center.heads import Head, need_no_older
@@ -179,6 +180,7 @@ async def _work(home: Home, cluster: Cluster, nodes: tuple[str, ...]) -> None:
     for ending in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(ending, worker.stop)
     names = ", ".join(nodes)
+    collect_seldom()
     await worker.run(lambda: show(Report({"nodes": list(nodes)}, [f"Working for {names}."])))
 
 
