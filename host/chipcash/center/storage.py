@@ -39,8 +39,8 @@ UPGRADE = "Back it up, end its centers, then: chipcash center upgrade"
 """What to do with an older one."""
 
 _CACHE_KIB = 65_536
-"""Of a SQLite ledger's pages, for each connection. Serials are random, so that each claim is on other pages: of
-the 2 MB that SQLite has by itself most would be read again."""
+"""Of a SQLite ledger's pages, for each connection. Serials are random, so that each claim is on other pages:
+of the 2 MB that SQLite has by itself most would be read again."""
 
 Row = Sequence[Any]
 """A row: values by place; it unpacks."""
