@@ -126,6 +126,12 @@ def make_header(network: bytes, suite: int) -> bytes:
     return network + bytes((VERSION, suite))
 
 
+def encode_field(name: str, value: "Any") -> bytes:
+    """A primitive field, encoded. value: a number or bytes, as its kind wants; it is not checked."""
+    tag, kind, _ = _FIELDS[name]
+    return tlv.encode(tag, tlv.encode_uint(value) if kind == _UINT else value)
+
+
 @dataclass_transform(kw_only_default=True, eq_default=False, field_specifiers=())
 class Object:
     """Base of the wire objects: built from keywords, immutable by convention.
@@ -201,8 +207,7 @@ class Object:
             elif mark == "=":
                 out.append(value.encode())
             elif value is not None and name != "signature":
-                tag, kind, _ = _FIELDS[name]
-                out.append(tlv.encode(tag, tlv.encode_uint(value) if kind == _UINT else value))
+                out.append(encode_field(name, value))
         return b"".join(out)
 
     def message(self) -> bytes:

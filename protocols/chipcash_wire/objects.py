@@ -141,6 +141,9 @@ from chipcash_wire.card_objects import (
     TitleRecord as TitleRecord,
 )
 from chipcash_wire.card_objects import (
+    encode_field as encode_field,
+)
+from chipcash_wire.card_objects import (
     make_header as make_header,
 )
 from chipcash_wire.card_objects import (

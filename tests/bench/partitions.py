@@ -18,6 +18,7 @@ from statistics import median
 from typing import Any
 
 import psycopg
+from psycopg import sql
 
 from chipcash.center.bodies import join
 from chipcash.center.client import CenterClient
@@ -33,6 +34,7 @@ _CLIENTS = 16
 _CLAIMS = 200
 """In one deposit: the most, as a till that was offline for long brings them."""
 _MOST = 1.2
+_LOGS_S = 60
 
 
 def missing() -> str | None:
@@ -79,7 +81,9 @@ class _Center:
             written = self._written()
             before, start = self._used(), time.perf_counter()
             answers = list(pool.map(lambda body: http.post("/v1/deposits", content=body), bodies))
-            took, after = time.perf_counter() - start, self._used()
+            took = time.perf_counter() - start
+            self._wait_for_logs()
+            after = self._used()
         for answer in answers:
             receipt = o.Receipt.decode(answer.content)
             assert {state for found in states(receipt) for state in found} == {"settled"}
@@ -89,6 +93,29 @@ class _Center:
         for part in PARTS:
             spent = (after[part] - before[part]) / claims_made * 1e6
             self.spent.setdefault(part, []).append(spent)
+
+    def _wait_for_logs(self) -> None:
+        """Until all that was registered is in the logs, which are written behind it: that is part of what it
+        costs, and must not be another turn's."""
+        home = self.premises.home
+        registered = 0
+        for url in self.premises.cluster.nodes.values():
+            with psycopg.connect(url) as connection:
+                for (schema,) in connection.execute(
+                    "SELECT schemaname FROM pg_tables"
+                    " WHERE tablename = 'sequence' AND schemaname LIKE 'p0%'"
+                ).fetchall():
+                    query = sql.SQL("SELECT next - 1 FROM {}.sequence")
+                    row = connection.execute(query.format(sql.Identifier(schema))).fetchone()
+                    assert row is not None
+                    registered += int(row[0])
+        deadline = time.monotonic() + _LOGS_S
+        while registered > sum(
+            home.log_reader(number).checkpoint()[0].size
+            for number in range(self.premises.cluster.partitions)
+        ):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
 
     def _written(self) -> int:
         """Bytes that both nodes ever wrote to their logs."""

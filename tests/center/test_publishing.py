@@ -139,3 +139,28 @@ def test_a_log_that_was_changed_is_no_log(tmp_path: Path) -> None:
     bundle.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
     with pytest.raises(LogInvalid):
         compare(world.center, reader(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "damage", ["x'00'", "substr(bytes, 1, 100)", "CAST(bytes || x'00' AS BLOB)", "x''"]
+)
+def test_a_damaged_row_is_not_made_part_of_the_log(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: str
+) -> None:
+    """What is in the log can never be taken back."""
+    world = World()
+    title = world.issue(100, "alice")
+    with new_log(tmp_path) as log:
+        writer = LogWriter(world.center, log)
+        writer.publish()
+        world.settle(world.claim("alice", "shop", [(title, 0, 40)]))
+        (whole,) = world.center.storage.row("SELECT bytes FROM claims")
+        world.center.storage.execute(f"UPDATE claims SET bytes = {damage}")
+        before = log.size
+        with caplog.at_level(logging.ERROR):
+            writer.publish()
+        assert "fact 3 is damaged" in caplog.text and log.size == before
+        world.center.storage.execute("UPDATE claims SET bytes = ?", whole)
+        writer.publish()
+        assert log.size == world.center.facts() > before
+    assert compare(world.center, reader(tmp_path)).claims == 1

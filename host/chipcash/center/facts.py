@@ -4,22 +4,23 @@ order of its number."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from heapq import merge
+from collections.abc import Callable, Iterator, Sequence
 from operator import itemgetter
 from typing import Any
 
-from chipcash.center.storage import Query, Row, Storage
-from chipcash.log.facts import Fact, make_entry
+from chipcash.center.errors import LedgerError
+from chipcash.center.storage import Query, Storage
+from chipcash.log.facts import join_entry
 from chipcash_wire import objects as o
+from chipcash_wire.tlv import WireError
 
 __all__ = ["FACT_TABLES", "LedgerFacts"]
 
 _AT_ONCE = 4096
 """Numbers that one round trip asks for."""
 
-_Made = tuple[int, Fact, o.Result | None]
-"""Time, fact, and the result of a claim."""
+_Made = tuple[int, tuple[bytes, ...]]
+"""Time; the fact encoded, and behind a claim its result."""
 
 
 class LedgerFacts:
@@ -32,16 +33,32 @@ class LedgerFacts:
     def facts(self, after: int) -> Iterator[tuple[int, bytes]]:
         """Number and log entry of each fact with a higher number that was registered when this began.
 
-        A transaction takes its numbers while no other one runs, so those below the next one are there.
+        A transaction takes its numbers while no other one runs, so those below the next one are there. What
+        is kept encoded was checked when it was registered, and is not read again. Raises LedgerError where it
+        is no object at all.
         """
         (end,) = self._db.row("SELECT next FROM sequence")
         for start in range(after + 1, end, _AT_ONCE):
             found = self._db.queries(
                 [_query(columns, start, min(end, start + _AT_ONCE)) for columns, _ in _TABLES]
             )
-            made = (_each(rows, make) for rows, (_, make) in zip(found, _TABLES, strict=True))
-            for seq, (time, fact, result) in merge(*made, key=itemgetter(0)):
-                yield seq, make_entry(self._header, time, fact, result).encode()
+            facts = [
+                (seq, make, rest)
+                for rows, (_, make) in zip(found, _TABLES, strict=True)
+                for seq, *rest in rows
+            ]
+            for seq, make, rest in sorted(facts, key=itemgetter(0)):
+                yield seq, self._entry(seq, make, rest)
+
+    def _entry(self, seq: int, make: Callable[..., _Made], values: Sequence[Any]) -> bytes:
+        try:
+            time, encoded = make(*values)
+            return join_entry(self._header, time, *encoded)
+        except WireError as error:
+            raise LedgerError(
+                f"The ledger's fact {seq} is damaged: {error}. Nothing was changed.",
+                hint="Stop the center, keep the ledger, and restore the last backup that passes the check.",
+            ) from None
 
 
 def _query(columns: str, start: int, end: int) -> Query:
@@ -52,43 +69,34 @@ def _query(columns: str, start: int, end: int) -> Query:
     )
 
 
-def _each(rows: Iterable[Row], make: Callable[..., _Made]) -> Iterator[tuple[int, _Made]]:
-    return ((seq, make(*rest)) for seq, *rest in rows)
+def _kept(time: int, *encoded: bytes) -> _Made:
+    return time, encoded
 
 
-def _signed(cls: Any) -> Callable[[bytes, int], _Made]:
-    return lambda data, time: (time, cls.decode(data), None)
-
-
-def _claim(data: bytes, time: int, result: bytes) -> _Made:
-    return time, o.Claim.decode(data), o.Result.decode(result)
-
-
-def _move(*values: Any) -> _Made:
-    title_id, lo, hi, state, claim_id, new_title, time = values
+def _move(time: int, *values: Any) -> _Made:
+    title_id, lo, hi, state, claim_id, new_title = values
     move = o.Move(
         title_id=title_id, lo=lo, hi=hi, state=state, claim_id=claim_id, new_title_id=new_title
     )
-    return time, move, None
+    return time, (move.encode(),)
 
 
 def _listed(data: bytes) -> _Made:
-    entry = o.BlacklistEntry.decode(data)
-    return entry.time, entry, None
+    return o.BlacklistEntry.decode(data).time, (data,)
 
 
 _TABLES: Sequence[tuple[str, Callable[..., _Made]]] = (
-    ("seq, bytes, time FROM coins", _signed(o.Coin)),
-    ("seq, bytes, time FROM titles", _signed(o.Title)),
-    ("seq, bytes, time, result FROM claims", _claim),
+    ("seq, time, bytes FROM coins", _kept),
+    ("seq, time, bytes FROM titles", _kept),
+    ("seq, time, bytes, result FROM claims", _kept),
     (
-        "spends.seq, spends.title_id, spends.lo, spends.hi, spends.state, claims.claim_id,"
-        " spends.new_title, spends.time FROM spends LEFT JOIN claims ON claims.seq = spends.claim",
+        "spends.seq, spends.time, spends.title_id, spends.lo, spends.hi, spends.state, claims.claim_id,"
+        " spends.new_title FROM spends LEFT JOIN claims ON claims.seq = spends.claim",
         _move,
     ),
-    ("seq, bytes, time FROM voids", _signed(o.Void)),
-    ("seq, bytes, time FROM evidence", _signed(o.Evidence)),
-    ("seq, bytes, time FROM certificates", _signed(o.Certificate)),
+    ("seq, time, bytes FROM voids", _kept),
+    ("seq, time, bytes FROM evidence", _kept),
+    ("seq, time, bytes FROM certificates", _kept),
     ("seq, bytes FROM blacklist", _listed),
 )
 

@@ -6,8 +6,10 @@ from __future__ import annotations
 from typing import Any, TypeAlias
 
 from chipcash_wire import objects as o
+from chipcash_wire import tlv
+from chipcash_wire.tlv import WireError
 
-__all__ = ["Fact", "fact_of", "make_entry"]
+__all__ = ["Fact", "fact_of", "join_entry", "make_entry"]
 
 Fact: TypeAlias = (
     o.Coin
@@ -31,6 +33,18 @@ def make_entry(header: bytes, time: int, fact: Fact, result: o.Result | None = N
     if result is not None:
         values["results"] = (result,)
     return o.LogEntry(header=header, time=time, **values)
+
+
+def join_entry(header: bytes, time: int, *encoded: bytes) -> bytes:
+    """The encoding of make_entry() from facts that are kept encoded, which are not read again.
+
+    encoded: the fact; behind a claim its result. Raises WireError if one of them is not one TLV.
+    """
+    for part in encoded:
+        if tlv.header(part, 0)[2] != len(part):
+            raise WireError("bytes behind the object")
+    fields = (o.encode_field("header", header), o.encode_field("time", time))
+    return tlv.encode(o.LogEntry.TAG, *fields, *encoded)
 
 
 def fact_of(entry: o.LogEntry) -> Fact:
