@@ -132,15 +132,16 @@ class Gateway(Center):
             )
             orders[number] = part, _deposit(part, [shares[at] for at in claims])
         replies = self._ask([(number, order) for number, (_, order) in orders.items()])
-        outcomes: list[dict[bytes, o.Outcome]] = [{} for _ in shares]
+        judged: list[list[o.Result]] = [[] for _ in shares]
         made: list[o.Title] = []
         for (number, (part, _)), reply in zip(orders.items(), replies, strict=True):
             receipt = self._receipt_for(object_id(part), reply)
             made += receipt.titles
             for at, result in zip(by_partition[number], receipt.results, strict=True):
-                outcomes[at] |= {outcome.title_id: outcome for outcome in result.outcomes}
+                judged[at].append(result)
         results = [
-            _result(share.claim, found) for share, found in zip(shares, outcomes, strict=True)
+            found[0] if len(found) == 1 else _result(share.claim, found)
+            for share, found in zip(shares, judged, strict=True)
         ]
         with self.storage.transaction():
             known = self._receipts([digest])  # the same deposit may have come twice at once
@@ -182,13 +183,9 @@ class Gateway(Center):
         ]
         if len(receipts) == 1:
             return receipts[0]
-        outcomes = {
-            outcome.title_id: outcome
-            for receipt in receipts
-            for outcome in receipt.results[0].outcomes
-        }
+        result = _result(share.claim, [receipt.results[0] for receipt in receipts])
         made = [title for receipt in receipts for title in receipt.titles]
-        return self._make_receipt(digest, [_result(share.claim, outcomes)], made)
+        return self._make_receipt(digest, [result], made)
 
     # ---- the blacklist ------------------------------------------------------------------------------
 
@@ -421,8 +418,9 @@ def _deposit(deposit: o.Deposit, shares: Sequence[_Share]) -> Order:
     return Order("deposit", join((deposit, *titles.values())))
 
 
-def _result(claim: o.Claim, outcomes: dict[bytes, o.Outcome]) -> o.Result:
-    """The result of a claim from its outcomes by title; invalid where there is none."""
+def _result(claim: o.Claim, judged: Sequence[o.Result]) -> o.Result:
+    """The result of a claim from what its partitions say, each of its own titles; invalid where none does."""
+    outcomes = {outcome.title_id: outcome for result in judged for outcome in result.outcomes}
     return o.Result(
         claim_id=object_id(claim),
         outcomes=tuple(
