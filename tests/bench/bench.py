@@ -158,7 +158,7 @@ FULL = Effort(
     payments=1000,
     ledger_sizes=(100_000, 1_000_000, 10_000_000),
     growths=15,
-    partition_turns=3,
+    partition_turns=8,
     charges=60,
     queues=(1_000, 100_000),
 )
