@@ -44,9 +44,10 @@ class GroupCommit:
         try:
             receipts = self._settle([deposit for deposit, _ in group])
         except BaseException as error:
-            # A database that fails fails all of them, and waiting for it as often would help nobody. Anything
-            # else may be about one deposit, which must not stop the others.
-            if len(group) == 1 or isinstance(error, DatabaseError):
+            # A database that fails fails all of them, and waiting for it as often would help nobody; nor is
+            # Ctrl-C repeated. Anything else may be about one deposit, which must not stop the others.
+            for_all = isinstance(error, DatabaseError) or not isinstance(error, Exception)
+            if for_all or len(group) == 1:
                 for _, receipt in group:
                     receipt.set_exception(error)
                 return
