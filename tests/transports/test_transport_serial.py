@@ -13,7 +13,8 @@ import pytest
 from chipcash.card import Card
 from chipcash.errors import NoCardError, NoReaderError, PathError
 from chipcash.transports import open_path
-from chipcash.transports.times import changed
+from chipcash.transports.serial import SerialConnection
+from chipcash.transports.times import changed, times
 from chipcash_sim import emulator
 from chipcash_sim.hardware.pty import PtyLine
 from tests.builders import Network
@@ -70,6 +71,39 @@ def test_work_longer_than_the_patience(tmp_path: Path, line: PtyLine) -> None:
         card.select()
         assert card.pay(net.request(AMOUNT))
     made.remove()
+
+
+class _Deaf:
+    """pyserial's side of a line at which nobody answers."""
+
+    in_waiting = 0
+
+    def __init__(self) -> None:
+        self.written = bytearray()
+
+    def write(self, data: bytes) -> None:
+        self.written += data
+
+    def read(self, size: int) -> bytes:
+        return b""
+
+    def flush(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def test_a_board_that_starts_is_not_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until its card runs, Ctrl-C takes a board to its prompt: whoever greets it must not send that, whatever
+    number it begins with."""
+    for first in range(256):
+        monkeypatch.setattr("chipcash.transports.serial.os.urandom", lambda n, b=first: bytes((b,)))
+        line = _Deaf()
+        connection = SerialConnection(line, "deaf")
+        with changed(serial_greet_s=0):
+            assert not connection.greet()
+        connection.close()
+        assert line.written.count(b"\xc0") == 2 * (times().serial_greetings + 1)
+        assert b"\x03" not in line.written
 
 
 def test_nothing_there(line: PtyLine, tmp_path: Path) -> None:

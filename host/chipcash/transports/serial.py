@@ -19,6 +19,7 @@ from chipcash_links import serial as framing
 
 _BAUD = 115200
 """Bits a second on a UART; USB-CDC does not care."""
+_CTRL_C = b"\x03"
 _LOOK_S = 0.05
 """Longest wait of one read; a stop is noticed after it."""
 
@@ -37,8 +38,7 @@ class SerialConnection(BaseConnection):
     def greet(self) -> bool:
         """Have the card forget everything of this line; False if none answers."""
         for _ in range(times().serial_greetings):
-            self._number = self._number + 1 & 0xFF
-            self._send(framing.frame(framing.RESET, self._number))
+            self._send(self._reset())
             if self._wait(framing.READY, times().serial_greet_s) is not None:
                 return True
         return False
@@ -63,12 +63,21 @@ class SerialConnection(BaseConnection):
         if self._line is None:
             return
         try:
-            self._send(framing.frame(framing.RESET, self._number + 1 & 0xFF))
+            self._send(self._reset())
             self._line.flush()
         except self._lost:
             pass  # unplugged: it has forgotten by itself
         self._line.close()
         self._line = None
+
+    def _reset(self) -> bytes:
+        """RESET with the next number that does not stop a board which still starts: until its card runs it
+        takes Ctrl-C, from whoever wants its prompt."""
+        while True:
+            self._number = self._number + 1 & 0xFF
+            frame = framing.frame(framing.RESET, self._number)
+            if _CTRL_C not in frame:
+                return frame
 
     def _send(self, frame: bytes) -> None:
         self._line.write(frame)
