@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from chipcash.certification import Authority
 from chipcash.crypto import PrivateKey
+from chipcash.log.facts import Fact
 from chipcash.terminal import Blacklist
 from chipcash.trust import Trust, object_id
 from chipcash_wire import objects as o
@@ -247,3 +248,13 @@ def network(suite: str) -> Network:
 def changed(obj: _Object, **changes: Any) -> _Object:
     """The object with some fields replaced, its signature kept."""
     return type(obj)(**{**obj.__dict__, **changes})
+
+
+def make_entry(header: bytes, time: int, fact: Fact, result: o.Result | None = None) -> o.LogEntry:
+    """The entry of a fact that was registered at that time. result: of a claim. Raises WireError."""
+    values: dict[str, Any] = dict.fromkeys(o.LogEntry.MANY, ())
+    (name,) = (name for name, (cls, _, _) in o.LogEntry.MANY.items() if cls is type(fact))
+    values[name] = (fact,)
+    if result is not None:
+        values["results"] = (result,)
+    return o.LogEntry(header=header, time=time, **values)

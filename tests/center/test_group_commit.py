@@ -14,15 +14,15 @@ import pytest
 
 from chipcash.center.errors import LedgerError
 from chipcash.center.group_commit import GroupCommit
-from chipcash.center.registration import Center
 from chipcash.center.storage import SqliteStorage
 from chipcash.center.verification import Checked
 from chipcash.database import DatabaseError
 from chipcash.trust import object_id
 from chipcash_wire import objects as o
-from tests.center.world import World
+from tests.center.world import World, trust
 
 _THREADS = 8
+_FIRST, _GOOD, _SPOILT, _OTHER = (bytes((number,)) * 32 for number in range(4))
 
 
 class _SlowStorage(SqliteStorage):
@@ -40,16 +40,10 @@ class _SlowStorage(SqliteStorage):
             time.sleep(0.01)
 
 
-class _SlowCenter(Center):
-    def __init__(self, path: str | Path, *values: object) -> None:
-        super().__init__(_SlowStorage(path), *values)  # type: ignore[arg-type]
-
-
 def test_who_waits_for_the_disk_waits_together(tmp_path: Path) -> None:
-    """Four payees each deposit the same title's claims, twice over, with their own of other coins."""
-    world = World(tmp_path / "ledger.db", center=_SlowCenter)
-    storage = world.center.storage
-    assert isinstance(storage, _SlowStorage)
+    """Two payees deposit claims on the same fen, each twice over, beside one of their own."""
+    storage = _SlowStorage(tmp_path / "ledger.db")
+    world = World(storage)
     with closing(world.center):
         deposits = []
         for number in range(20):
@@ -76,7 +70,7 @@ def test_who_waits_for_the_disk_waits_together(tmp_path: Path) -> None:
 class _Ledger:
     """Settles what is not spoilt, when it may. calls: how many deposits each time."""
 
-    def __init__(self, error: Exception) -> None:
+    def __init__(self, error: BaseException) -> None:
         self.may = threading.Event()
         self.calls: list[int] = []
         self._error = error
@@ -84,38 +78,45 @@ class _Ledger:
     def settle(self, deposits: Sequence[Checked]) -> list[o.Receipt]:
         self.calls.append(len(deposits))
         assert self.may.wait(20)
-        if any(deposit.digest == b"spoilt" for deposit in deposits):
+        if any(deposit.digest == _SPOILT for deposit in deposits):
             raise self._error
-        return [deposit.digest for deposit in deposits]  # type: ignore[misc]
+        return [_receipt(deposit.digest) for deposit in deposits]
+
+
+def _receipt(digest: bytes) -> o.Receipt:
+    """Of a deposit, without anything in it."""
+    return o.Receipt(
+        header=trust().header, signer=bytes(8), digest=digest, time=0, results=(), titles=()
+    )
 
 
 def _together(ledger: _Ledger, *digests: bytes) -> list[Future[o.Receipt]]:
     """Settle one deposit, and while it is under way all of these."""
     group = GroupCommit(ledger.settle)
     with ThreadPoolExecutor(len(digests) + 1) as pool:
-        first = pool.submit(group.settle, Checked(b"first", ()))
+        first = pool.submit(group.settle, Checked(_FIRST, ()))
         while not ledger.calls:
             time.sleep(0.001)
         found = [pool.submit(group.settle, Checked(digest, ())) for digest in digests]
         while len(group._waiting) < len(digests):
             time.sleep(0.001)
         ledger.may.set()
-    assert first.result() == b"first"
+    assert first.result() == _receipt(_FIRST)
     return found
 
 
-def test_one_that_cannot_be_settled_stops_no_other() -> None:
-    ledger = _Ledger(LedgerError("broken"))
-    good, spoilt, other = _together(ledger, b"good", b"spoilt", b"other")
-    assert (good.result(), other.result()) == (b"good", b"other")
-    with pytest.raises(LedgerError, match="broken"):
+@pytest.mark.parametrize("error", [LedgerError("broken"), DatabaseError("broken")])
+def test_one_that_cannot_be_settled_stops_no_other(error: Exception) -> None:
+    ledger = _Ledger(error)
+    good, spoilt, other = _together(ledger, _GOOD, _SPOILT, _OTHER)
+    assert (good.result(), other.result()) == (_receipt(_GOOD), _receipt(_OTHER))
+    with pytest.raises(type(error), match="broken"):
         spoilt.result()
     assert ledger.calls == [1, 3, 1, 1, 1]
 
 
-def test_a_database_that_fails_is_not_asked_for_each() -> None:
-    ledger = _Ledger(DatabaseError("stuck"))
-    for found in _together(ledger, b"good", b"spoilt", b"other"):
-        with pytest.raises(DatabaseError, match="stuck"):
-            found.result()
+def test_whoever_is_interrupted_leaves_nobody_waiting() -> None:
+    ledger = _Ledger(KeyboardInterrupt())
+    for found in _together(ledger, _GOOD, _SPOILT, _OTHER):
+        assert isinstance(found.exception(), KeyboardInterrupt)
     assert ledger.calls == [1, 3]

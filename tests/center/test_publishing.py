@@ -142,7 +142,15 @@ def test_a_log_that_was_changed_is_no_log(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "damage", ["x'00'", "substr(bytes, 1, 100)", "CAST(bytes || x'00' AS BLOB)", "x''"]
+    "damage",
+    [
+        "x'00'",
+        "x''",
+        "substr(bytes, 1, 100)",
+        "CAST(bytes || x'00' AS BLOB)",
+        "CAST(substr(bytes, 1, 3) || x'8f' || substr(bytes, 5) AS BLOB)",  # the tag of a field
+        "(SELECT bytes FROM titles)",
+    ],
 )
 def test_a_damaged_row_is_not_made_part_of_the_log(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: str

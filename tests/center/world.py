@@ -14,6 +14,7 @@ from typing import Any
 
 from chipcash.center.parameters import Parameters
 from chipcash.center.registration import Center
+from chipcash.center.storage import Storage
 from chipcash.certification import Authority
 from chipcash.crypto import PrivateKey
 from chipcash.crypto import suite as find_suite
@@ -50,14 +51,17 @@ class World:
     """A center with a clock that stands still until it is turned."""
 
     def __init__(
-        self, path: str | Path = ":memory:", suite: str = "p256", center: type[Center] = Center
+        self,
+        ledger: str | Path | Storage = ":memory:",
+        suite: str = "p256",
+        center: type[Center] = Center,
     ) -> None:
         self.suite = suite
         self.now = START
         self._made = 0
         self.trust = trust(suite)
         self.center = center(
-            path,
+            ledger,
             key("center", suite),
             self.trust,
             Parameters(),

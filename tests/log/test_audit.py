@@ -15,10 +15,10 @@ from hypothesis.stateful import invariant
 
 from chipcash.log.audit import Replay, Totals
 from chipcash.log.errors import AuditFailed
-from chipcash.log.facts import fact_of, make_entry
+from chipcash.log.facts import fact_of
 from chipcash.trust import Trust, object_id
 from chipcash_wire import objects as o
-from tests.builders import changed
+from tests.builders import changed, make_entry
 from tests.center.test_conservation import EVERYBODY, Books
 from tests.center.world import DAY, World
 from tests.log.recording import Recorder

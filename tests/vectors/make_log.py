@@ -12,8 +12,9 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from chipcash.log.facts import Fact, make_entry
+from chipcash.log.facts import Fact
 from chipcash_wire import objects as o
+from tests.builders import make_entry
 from tests.vectors.make_objects import repeated
 from tests.vectors.signing import DAY, T0, YEAR, Network, derived, serial
 

@@ -6,8 +6,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from chipcash.log.facts import make_entry
 from chipcash_wire import objects as o
+from tests.builders import make_entry
 from tests.vectors.signing import DAY, T0, Network, derived, serial
 
 U32 = 0xFFFFFFFF

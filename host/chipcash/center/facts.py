@@ -33,9 +33,8 @@ class LedgerFacts:
     def facts(self, after: int) -> Iterator[tuple[int, bytes]]:
         """Number and log entry of each fact with a higher number that was registered when this began.
 
-        A transaction takes its numbers while no other one runs, so those below the next one are there. What
-        is kept encoded was checked when it was registered, and is not read again. Raises LedgerError where it
-        is no object at all.
+        A transaction takes its numbers while no other one runs, so those below the next one are there. Raises
+        LedgerError if one of them is damaged.
         """
         (end,) = self._db.row("SELECT next FROM sequence")
         for start in range(after + 1, end, _AT_ONCE):
@@ -69,8 +68,15 @@ def _query(columns: str, start: int, end: int) -> Query:
     )
 
 
-def _kept(time: int, *encoded: bytes) -> _Made:
-    return time, encoded
+def _kept(*classes: type[o.Object]) -> Callable[..., _Made]:
+    """Objects of these classes as they are kept. They are read, for the log can take nothing back."""
+
+    def make(time: int, *encoded: bytes) -> _Made:
+        for cls, data in zip(classes, encoded, strict=True):
+            cls.decode(data)
+        return time, encoded
+
+    return make
 
 
 def _move(time: int, *values: Any) -> _Made:
@@ -86,17 +92,17 @@ def _listed(data: bytes) -> _Made:
 
 
 _TABLES: Sequence[tuple[str, Callable[..., _Made]]] = (
-    ("seq, time, bytes FROM coins", _kept),
-    ("seq, time, bytes FROM titles", _kept),
-    ("seq, time, bytes, result FROM claims", _kept),
+    ("seq, time, bytes FROM coins", _kept(o.Coin)),
+    ("seq, time, bytes FROM titles", _kept(o.Title)),
+    ("seq, time, bytes, result FROM claims", _kept(o.Claim, o.Result)),
     (
         "spends.seq, spends.time, spends.title_id, spends.lo, spends.hi, spends.state, claims.claim_id,"
         " spends.new_title FROM spends LEFT JOIN claims ON claims.seq = spends.claim",
         _move,
     ),
-    ("seq, time, bytes FROM voids", _kept),
-    ("seq, time, bytes FROM evidence", _kept),
-    ("seq, time, bytes FROM certificates", _kept),
+    ("seq, time, bytes FROM voids", _kept(o.Void)),
+    ("seq, time, bytes FROM evidence", _kept(o.Evidence)),
+    ("seq, time, bytes FROM certificates", _kept(o.Certificate)),
     ("seq, bytes FROM blacklist", _listed),
 )
 

@@ -139,6 +139,7 @@ class Gateway(Center):
             made += receipt.titles
             for at, result in zip(by_partition[number], receipt.results, strict=True):
                 judged[at].append(result)
+        # Who judged a claim alone judged all of its inputs: what it does not know makes a claim invalid.
         results = [
             found[0] if len(found) == 1 else _result(share.claim, found)
             for share, found in zip(shares, judged, strict=True)

@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 
 from chipcash.center.verification import Checked
-from chipcash.database import DatabaseError
 from chipcash_wire import objects as o
 
 __all__ = ["GroupCommit"]
@@ -44,15 +43,13 @@ class GroupCommit:
         try:
             receipts = self._settle([deposit for deposit, _ in group])
         except BaseException as error:
-            # A database that fails fails all of them, and waiting for it as often would help nobody; nor is
-            # Ctrl-C repeated. Anything else may be about one deposit, which must not stop the others.
-            for_all = isinstance(error, DatabaseError) or not isinstance(error, Exception)
-            if for_all or len(group) == 1:
+            if len(group) > 1 and isinstance(error, Exception):
+                # It may be about one of them, which must not stop the others; all are asked alone.
+                for each in group:
+                    self._carry_out([each])
+            else:
                 for _, receipt in group:
                     receipt.set_exception(error)
-                return
-            for each in group:
-                self._carry_out([each])
             return
         for (_, receipt), made in zip(group, receipts, strict=True):
             receipt.set_result(made)

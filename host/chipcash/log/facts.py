@@ -3,13 +3,12 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from chipcash_wire import objects as o
 from chipcash_wire import tlv
-from chipcash_wire.tlv import WireError
 
-__all__ = ["Fact", "fact_of", "join_entry", "make_entry"]
+__all__ = ["Fact", "fact_of", "join_entry"]
 
 Fact: TypeAlias = (
     o.Coin
@@ -23,35 +22,23 @@ Fact: TypeAlias = (
 )  # fmt: skip
 """What is registered. A claim comes with its result."""
 
-_FIELDS = {cls: name for name, (cls, _, _) in o.LogEntry.MANY.items()}
-
-
-def make_entry(header: bytes, time: int, fact: Fact, result: o.Result | None = None) -> o.LogEntry:
-    """The entry of a fact that was registered at that time. result: of a claim. Raises WireError."""
-    values: dict[str, Any] = dict.fromkeys(_FIELDS.values(), ())
-    values[_FIELDS[type(fact)]] = (fact,)
-    if result is not None:
-        values["results"] = (result,)
-    return o.LogEntry(header=header, time=time, **values)
+_FIELDS = tuple(name for name in o.LogEntry.MANY if name != "results")
 
 
 def join_entry(header: bytes, time: int, *encoded: bytes) -> bytes:
-    """The encoding of make_entry() from facts that are kept encoded, which are not read again.
+    """The entry of a fact that was registered at that time, encoded, from encoded objects.
 
-    encoded: the fact; behind a claim its result. Raises WireError if one of them is not one TLV.
+    encoded: the fact, and behind a claim its result; that they are those is the caller's to know.
     """
-    for part in encoded:
-        if tlv.header(part, 0)[2] != len(part):
-            raise WireError("bytes behind the object")
     fields = (o.encode_field("header", header), o.encode_field("time", time))
     return tlv.encode(o.LogEntry.TAG, *fields, *encoded)
 
 
 def fact_of(entry: o.LogEntry) -> Fact:
     """The fact in an entry; the result of a claim is in entry.results."""
-    for name in _FIELDS.values():
+    for name in _FIELDS:
         found = getattr(entry, name)
-        if found and name != "results":
+        if found:
             fact: Fact = found[0]
             return fact
     raise AssertionError("an entry has one fact")
