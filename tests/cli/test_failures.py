@@ -11,12 +11,15 @@ import socket
 import subprocess
 import sys
 import threading
+import time
+import weakref
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from chipcash.cli import root
+from chipcash.cli.base import until_ended
 from chipcash_sim import runtime
 from tests.cli.conftest import PIN, Cli, Server
 from tests.prefork import CHIPCASH, chipcash
@@ -235,6 +238,17 @@ def test_a_service_manager_ends_the_center(cli: Cli, server: Server) -> None:
     assert server.process.stdout.read() == ""  # one object, the one with the URL
     server.process.stdout.close()
     server.process = None
+
+
+def test_an_interrupt_that_python_drops() -> None:
+    """It is raised in a callback here, as an import has them, and comes again."""
+    thing = {0}
+    reference = weakref.ref(thing, lambda _: signal.raise_signal(signal.SIGTERM))
+    with until_ended():
+        del thing
+        time.sleep(20)
+        pytest.fail("it went on")
+    assert reference() is None
 
 
 def test_no_pin_on_a_terminal_that_is_none(cli: Cli, server: Server) -> None:

@@ -14,6 +14,7 @@ import os
 import re
 import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -240,16 +241,33 @@ def progress_bar(text: str) -> Iterator[Callable[[int, int], None]]:
         yield lambda done, size: bar.update(task, completed=done, total=size)
 
 
+_AGAIN_S = 0.01
+"""After how long an interrupt that was lost is sent again, seconds: what lost it is over by then."""
+
+
 @contextmanager
 def until_ended() -> Iterator[None]:
-    """For what runs on until Ctrl-C, or until a service manager ends it: that is how it ends, no failure."""
+    """For what runs on until Ctrl-C, or until a service manager ends it: that is how it ends, no failure.
+    In the main thread."""
     numbers = (signal.SIGINT, signal.SIGTERM)
     before = {number: signal.signal(number, signal.default_int_handler) for number in numbers}
+    told = sys.unraisablehook
+
+    def tell(lost: sys.UnraisableHookArgs) -> None:
+        # Python goes on after what is raised in a weak reference's callback or a finalizer, and an import
+        # has such callbacks: without this the command would run on, and whoever ends it would wait.
+        if lost.exc_type is KeyboardInterrupt:
+            threading.Timer(_AGAIN_S, os.kill, (os.getpid(), signal.SIGINT)).start()
+        else:
+            told(lost)
+
+    sys.unraisablehook = tell
     try:
         yield
     except KeyboardInterrupt:
         pass
     finally:
+        sys.unraisablehook = told
         for number, handler in before.items():
             signal.signal(number, handler)
 
