@@ -41,6 +41,9 @@ class Record(Protocol):
     def titles(self, owner: bytes) -> tuple[o.Title, ...]:
         """Live titles of an owner."""
 
+    def coin(self, serial: bytes) -> dict[str, Any]:
+        """A coin's partition and history."""
+
     def evidence(self, digest: bytes) -> o.Evidence:
         """Evidence of repeat payment by its digest."""
 

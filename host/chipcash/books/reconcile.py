@@ -157,7 +157,7 @@ def reconcile(
     """Compare the sides, from a time until before another, seconds since 1970.
 
     centers: by a till's name, the center to ask about it: of claims that it has signed no receipt for, and of
-    the till's live titles; every: of all claims; log: what the center's log has of these claims; credits:
+    the till's live titles; every: of all claims, and of how much of each title is live; log: what the center's log has of these claims; credits:
     what the bank's statements tell, None to leave the bank out; banks: the bank's keys, to which tills pay
     what they deposit, by default whatever they have spent to. Raises CenterUnreachable, CenterRefused.
     """
@@ -420,19 +420,26 @@ class _Reconciler:
         """The till's verified money against the titles that the center has live for its key."""
         before = self.spendable()
         live = {object_id(title): title for title in center.titles(self.till.pos.public)}
+        left = {
+            title_id: _left(center, title)
+            if self.every and before.get(title_id)
+            else title.hi - title.lo
+            for title_id, title in live.items()
+        }
         # The till may be at work: only what it had before and has still can be compared.
         mine = self.spendable()
         gone = {
-            title_id: fen
+            title_id: fen - left.get(title_id, 0)
             for title_id, fen in mine.items()
-            if fen and before.get(title_id) == fen and title_id not in live
+            if before.get(title_id) == fen > left.get(title_id, 0)
         }
         if gone:
             self.find(
                 Weight.DIFFERS, "money-gone", b"", sum(gone.values()),
                 {
-                    Side.TILL: f"{yuan(sum(gone.values()))} can be spent",
-                    Side.CENTER: f"nothing is live under {len(gone)} of the till's titles",
+                    Side.TILL: f"{yuan(sum(mine[title_id] for title_id in gone))} of {len(gone)} titles "
+                    "can be spent",
+                    Side.CENTER: f"{yuan(sum(gone.values()))} of that is not live",
                 },
                 [f"title {title_id.hex()}" for title_id in gone],
                 "Synchronise. If it stays: these books are an old copy, or somebody else has the till's key.",
@@ -566,6 +573,12 @@ def _original(state: PaymentState) -> PaymentState:
     """What the center had said of a payment whose money has left since."""
     left = (PaymentState.SPENT, PaymentState.REDEEMED)
     return PaymentState.VERIFIED if state in left else state
+
+
+def _left(center: Record, title: o.Title) -> int:
+    """Fen of a title that are live, as the center tells it; not signed."""
+    parts = center.coin(title.serial)["partition"]
+    return sum(x["hi"] - x["lo"] for x in parts if x["title_id"] == object_id(title).hex())
 
 
 def _says(said: tuple[PaymentState, int, int]) -> str:

@@ -327,7 +327,9 @@ def _width(text: str) -> int:
 @other_center_option
 @_offline_option
 @click.option(
-    "--every", is_flag=True, help="Ask the center of every claim, also where it signed a receipt."
+    "--every",
+    is_flag=True,
+    help="Ask the center of every claim, also where it signed a receipt, and of each title's rest.",
 )
 @_log_options
 def reconcile_command(
