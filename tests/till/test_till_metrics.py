@@ -8,6 +8,7 @@ import logging
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
 import promql_parser
@@ -50,8 +51,11 @@ def test_numbers_follow_the_till(counter: Counter) -> None:
         with till.pos("Wang Fang") as pos:
             pos.open_shift()
             claim = counter.charged(counter.sandbox.directory / "card.img", 1200)
-        with metrics_served(till, 0) as port:
-            answer = httpx.get(f"http://127.0.0.1:{port}/metrics")
+        with metrics_served(till, 0) as url:
+            answer = httpx.get(url)
+            # By somebody else's name that leads here.
+            rebound = httpx.get(url, headers={"host": f"evil.example:{urlsplit(url).port}"})
+            assert rebound.status_code == 400 and "chipcash" not in rebound.text
     found = numbers(answer.text)
     assert found["chipcash_till_payments", "PENDING"] == 1
     assert found["chipcash_till_payments_fen", "PENDING"] == 1200
@@ -65,7 +69,7 @@ def test_numbers_follow_the_till(counter: Counter) -> None:
     without_numbers = re.sub(r" [-+.e\d]+$", "", answer.text, flags=re.MULTILINE)
     assert not re.search(ID, without_numbers)
     with pytest.raises(httpx.ConnectError):
-        httpx.get(f"http://127.0.0.1:{port}/metrics")
+        httpx.get(url)
 
 
 def test_books_that_cannot_be_read_are_told(counter: Counter, tmp_path: Path) -> None:

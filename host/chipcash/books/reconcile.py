@@ -157,9 +157,10 @@ def reconcile(
     """Compare the sides, from a time until before another, seconds since 1970.
 
     centers: by a till's name, the center to ask about it: of claims that it has signed no receipt for, and of
-    the till's live titles; every: of all claims, and of how much of each title is live; log: what the center's log has of these claims; credits:
-    what the bank's statements tell, None to leave the bank out; banks: the bank's keys, to which tills pay
-    what they deposit, by default whatever they have spent to. Raises CenterUnreachable, CenterRefused.
+    the till's live titles; every: of all claims, and of how much of each title is live; log: what the
+    center's log has of these claims; credits: what the bank's statements tell, None to leave the bank out;
+    banks: the bank's keys, to which tills pay what they deposit, by default whatever they have spent to.
+    Raises CenterUnreachable, CenterRefused.
     """
     if len({till.pos.public for till in tills}) < len(tills):
         raise ValueError("a till is named twice")

@@ -168,8 +168,7 @@ def run(
             data["api"] = faces.enter_context(face).url
             lines.append(f"For other programs it is at {face.url}")
         if metrics_port is not None:
-            given = faces.enter_context(metrics_served(till, metrics_port))
-            data["metrics"] = f"http://127.0.0.1:{given}/metrics"
+            data["metrics"] = faces.enter_context(metrics_served(till, metrics_port))
             lines.append(f"Its numbers are at {data['metrics']}")
         show(Report(data, lines))
         service.run()

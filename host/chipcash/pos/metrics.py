@@ -10,12 +10,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from prometheus_client import CollectorRegistry, generate_latest, start_http_server
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
 
 from chipcash.database import DatabaseError
 from chipcash.pos.till import ReaderState, Till, Warn
+from chipcash.web import Service
 
 __all__ = ["metrics", "metrics_served"]
 
@@ -26,15 +33,19 @@ def metrics(till: Till) -> bytes:
 
 
 @contextmanager
-def metrics_served(till: Till, port: int, host: str = "127.0.0.1") -> Iterator[int]:
-    """Serve them at /metrics for as long as this lasts; the port, for 0 a free one. Raises OSError."""
-    server, thread = start_http_server(port, host, _registry(till))
-    try:
-        yield server.server_port
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+def metrics_served(till: Till, port: int) -> Iterator[str]:
+    """Serve them on this machine for as long as this lasts; where, a URL. port: 0 takes a free one. Raises
+    OSError."""
+    registry = _registry(till)
+
+    def answer(_: Request) -> Response:
+        return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+
+    # Others' names that lead here (DNS rebinding) would let their web pages read them.
+    ours = Middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost"])
+    app = Starlette(routes=[Route("/metrics", answer)], middleware=[ours])
+    with Service(app, "127.0.0.1", port, "metrics") as service:
+        yield f"{service.url}/metrics"
 
 
 def _registry(till: Till) -> CollectorRegistry:
