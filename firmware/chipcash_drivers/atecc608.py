@@ -7,7 +7,7 @@ here writes to a configuration. Such a chip costs a payment some 50 ms more than
 
 import time
 
-from chipcash_wire.compat import TYPE_CHECKING, ticks_diff, ticks_ms
+from chipcash_wire.compat import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from typing import Any
@@ -31,9 +31,9 @@ _EXTERNAL_FROM_DIGEST_BUFFER = 0xA0
 _AWAKE = b"\x11"
 _DONE = b"\x00"
 _WAKE_S = 0.0015
-_POLL_S = 0.002
+_POLL_MS = 2
 _PATIENCE_MS = 300
-"""More than the slowest command takes, which is to make a key."""
+"""More than the slowest command takes, which is to make a key. Counted in polls, as in tropic01."""
 _TRIES = 3
 
 
@@ -121,14 +121,13 @@ class Atecc608:
         """One command, and its answer of this size. Raises OSError."""
         body = bytes((len(data) + 7, code, mode)) + param.to_bytes(2, "little") + data
         self._i2c.writeto(self._address, bytes((_COMMAND,)) + body + crc(body))
-        begun = ticks_ms()
-        while True:
-            time.sleep(_POLL_S)
+        for left in range(_PATIENCE_MS // _POLL_MS - 1, -1, -1):
+            time.sleep(_POLL_MS / 1000)
             try:
                 answer = self._i2c.readfrom(self._address, size + 3)
                 break
             except OSError:  # busy: it does not acknowledge its address
-                if ticks_diff(ticks_ms(), begun) > _PATIENCE_MS:
+                if not left:
                     raise
         length = answer[0]
         if (

@@ -9,7 +9,7 @@ each power on, for it takes a microcontroller seconds, and anew after whatever w
 import time
 
 from chipcash_card.busy import working
-from chipcash_wire.compat import TYPE_CHECKING, ticks_diff, ticks_ms
+from chipcash_wire.compat import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from typing import Any, Callable
@@ -39,8 +39,9 @@ FACTORY: "tuple[Pairing, ...]" = (
 vendor, so no secrets. hardware/README.md says what that is worth."""
 
 PATIENCE_MS = 500
-"""More than the slowest command takes, and the chip to start."""
-_POLL_S = 0.002
+"""More than the slowest command takes, and the chip to start. Counted in polls and not by a clock, so that
+whatever interrupts us takes none of the chip's time."""
+_POLL_MS = 2
 _TRIES = 3
 
 # L1
@@ -331,17 +332,16 @@ class Tropic01:
     def _wait(self, answer: bool) -> bytes:
         """The chip's next answer, from its status to its check. Or, without answer, until the chip has
         started and said what it was asked before we were here. Raises OSError."""
-        begun = ticks_ms()
-        while True:
+        said = None
+        for _ in range(PATIENCE_MS // _POLL_MS):
             said = self._poll()
             if said is not None and bool(said) == answer:
                 return said
-            if ticks_diff(ticks_ms(), begun) > PATIENCE_MS:
-                if said:
-                    return said  # it is there, and says the same again and again
-                raise OSError("the secure element does not answer")
             working()
-            time.sleep(_POLL_S)
+            time.sleep(_POLL_MS / 1000)
+        if said:
+            return said  # it is there, and says the same again and again
+        raise OSError("the secure element does not answer")
 
     def _poll(self) -> "bytes | None":
         """What the chip has to say; empty for nothing, None if it is busy or nobody is there."""
