@@ -163,9 +163,12 @@ def test_a_disk_that_is_slow(disk: Disk) -> None:
             receipt = client.settle(deposit).encode()
             # Not before it was synced; and it is there at once for whoever looks at the file.
             assert time.monotonic() - start > 1
-            start = time.monotonic()
-            assert client.settle(deposit).encode() == receipt
-            assert time.monotonic() - start < 1
+            again = []
+            for _ in range(3):
+                start = time.monotonic()
+                assert client.settle(deposit).encode() == receipt
+                again.append(time.monotonic() - start)
+            assert min(again) < 1
     disk.kill()
     assert disk.count() == {"alice": 100, "shop": 20}
     disk.start()

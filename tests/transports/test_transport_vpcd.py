@@ -70,11 +70,11 @@ def test_no_apdu_that_the_card_would_take_for_a_control(reader: VpcdServer) -> N
         reader.transceive(b"\x00")
 
 
-def test_speed(reader: VpcdServer) -> None:
+def test_no_acknowledgement_is_delayed(reader: VpcdServer) -> None:
+    """It would cost 40 ms an APDU."""
     times = []
-    for _ in range(300):
+    for _ in range(100):
         started = time.perf_counter()
         reader.transceive(ECHO)
-        times.append((time.perf_counter() - started) * 1000)
-    print(f"ms per APDU: p50 {statistics.median(times):.2f}")
-    assert statistics.median(times) < 5
+        times.append(time.perf_counter() - started)
+    assert statistics.quantiles(times, n=5)[0] < 0.02

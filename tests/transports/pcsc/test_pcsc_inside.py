@@ -186,14 +186,13 @@ def test_traffic_is_logged_without_pins(insert: Callable, caplog: pytest.LogCapt
     assert logging.getLevelName(5) == "TRAFFIC"
 
 
-def test_speed(insert: Callable) -> None:
-    """A delayed acknowledgement anywhere would cost 40 ms an APDU."""
+def test_no_acknowledgement_is_delayed(insert: Callable) -> None:
+    """Anywhere it would cost 40 ms an APDU; what else this machine does takes some of them as long."""
     insert()
     with open_path("pcsc:", wait=5) as card:
         times = []
-        for _ in range(500):
+        for _ in range(100):
             started = time.perf_counter()
             card.transceive(ECHO)
-            times.append((time.perf_counter() - started) * 1000)
-    print(f"ms per APDU: p50 {statistics.median(times):.2f}, p99 {sorted(times)[494]:.2f}")
-    assert statistics.median(times) < 5
+            times.append(time.perf_counter() - started)
+    assert statistics.quantiles(times, n=5)[0] < 0.02
