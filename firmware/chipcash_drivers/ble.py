@@ -43,7 +43,8 @@ _INTERVAL_US = 200000  # between advertisements
 _MTU = 247
 _LEAST_MTU = 23
 _LONGEST_VALUE = 512
-_MOST_BYTES = 8192  # that wait to be taken: twice the longest command
+_MOST_BYTES = 9216  # of memory for what waits: the longest command in the smallest packets
+_PACKET_BYTES = 16  # that a packet takes of it beside the value
 _SEND_MS = 1000  # so long the radio may have no room for a notification
 _MOST_SECRETS = 24  # some eight computers and telephones
 _OWN_SECRETS = 10  # sec_type of what is the card's own
@@ -205,7 +206,10 @@ class Packets:
         elif event == _MTU_EXCHANGED:
             self._set_mtu(data[1])
         elif event == _WRITE and data[1] == self._control:  # and not a subscription
-            if sum([len(each) for each in self._packets]) > _MOST_BYTES:
+            waiting = 0
+            for each in self._packets:  # and no sum of a list: an interrupt should need no memory
+                waiting += _PACKET_BYTES + len(each)
+            if waiting > _MOST_BYTES:
                 self._ble.gap_disconnect(self._handle)
             else:
                 value = bytes(self._ble.gatts_read(self._control))

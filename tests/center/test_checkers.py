@@ -133,7 +133,7 @@ def test_they_end_with_the_center(ending: signal.Signals, tmp_path: Path) -> Non
         cwd=Path(__file__).parents[2],
         start_new_session=True,
     )
-    with server, httpx.Client() as client:
+    with server, httpx.Client(timeout=60) as client:
         assert server.stdin is not None and server.stdout is not None and server.stderr is not None
         url = server.stdout.readline().strip()
         with ThreadPoolExecutor(8) as pool:
