@@ -115,6 +115,42 @@ def test_sessions_end(book: Book) -> None:
     assert book.staff.visitor("no such token", "::1") is None
 
 
+def test_a_clock_that_was_ahead_keeps_no_session_and_nobody_waits_for_it(book: Book) -> None:
+    """As of a machine without a battery that was told a wrong time, and then the right one."""
+    book.now += 400 * 86_400
+    token, _ = book.enter()
+    for _ in range(7):
+        with pytest.raises(StaffError):
+            book.staff.login("ann", OTHER, "192.0.2.1")
+    book.now -= 400 * 86_400
+    assert book.staff.visitor(token, "192.0.2.1") is None
+    with pytest.raises(TooManyTries) as early:
+        book.enter()
+    assert early.value.seconds <= 4
+    book.now += early.value.seconds
+    book.enter()
+
+
+def test_a_password_that_was_reset_is_not_changed_by_who_knew_the_old_one(book: Book) -> None:
+    """Who is about to change it, when somebody else sets it, is out: Argon2id takes its time."""
+    token, visitor = book.enter()
+    matches = book.staff._matches
+
+    def meanwhile(password: str, kept: str) -> bool:
+        book.staff.set_password("ann", f"{OTHER} set", "os:root")
+        return matches(password, kept)
+
+    book.staff._matches = meanwhile  # type: ignore[method-assign]
+    with pytest.raises(StaffError, match="over"):
+        book.staff.change_password(visitor, PASSWORD, OTHER, "::1")
+    book.staff._matches = matches  # type: ignore[method-assign]
+    assert book.staff.visitor(token, "::1") is None
+    with pytest.raises(LoginRefused):
+        book.enter(password=OTHER)
+    _, visitor = book.enter(password=f"{OTHER} set")
+    assert visitor.temporary
+
+
 @pytest.mark.parametrize("how", ["role", "password", "remove"])
 def test_what_is_taken_from_an_account_is_taken_at_once(book: Book, how: str) -> None:
     """Also from a request that is being answered: what it found is not shown."""

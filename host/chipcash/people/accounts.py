@@ -347,7 +347,8 @@ class Staff:
             return None
         name, role, temporary, began, used = row
         now = self._clock()
-        if now - used > self.rules.idle_s or now - began > self.rules.absolute_s:
+        # Both ways: a clock that was ahead and is set right must not keep a session for as long.
+        if abs(now - used) > self.rules.idle_s or abs(now - began) > self.rules.absolute_s:
             with self.db.transaction():
                 if self.db.execute("DELETE FROM sessions WHERE token = ?", digest).rowcount:
                     self.trail.append(now, name, "session expired", role=role, address=address)
@@ -426,11 +427,13 @@ class Staff:
             raise LoginRefused
         with self.db.transaction():
             self._take_back_try(keys)
-            self.db.execute(
-                "UPDATE accounts SET password = ?, temporary = 0 WHERE name = ?"
-                " AND removed IS NULL",
-                kept, visitor.name,
-            )  # fmt: skip
+            changed = self.db.execute(
+                "UPDATE accounts SET password = ?, temporary = 0 WHERE name = ? AND password = ?"
+                " AND role = ? AND EXISTS (SELECT 1 FROM sessions WHERE token = ?)",
+                kept, visitor.name, password, visitor.role, visitor.session,
+            ).rowcount  # fmt: skip
+            if not changed:  # somebody gave it another one, or removed the account, meanwhile
+                raise _over()
             self.db.execute(
                 "DELETE FROM sessions WHERE account = ? AND token <> ?",
                 visitor.name, visitor.session,
@@ -447,6 +450,8 @@ class Staff:
         """Count one more try. Raises TooManyTries if it comes too early; a pause is recorded once."""
         with self.db.transaction():
             now = self._clock()
+            # Of a clock that was ahead: nobody waits until it is that late.
+            self.db.execute("UPDATE tries SET time = ? WHERE time > ?", now, now)
             wait = max(self._wait(kind, name, now) for kind, name in keys.items())
             if wait:
                 untold = 0
