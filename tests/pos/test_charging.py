@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -21,7 +23,8 @@ from chipcash.pos import (
     RequestState,
 )
 from chipcash.terminal import Policy, Refusal
-from chipcash.transports import open_path
+from chipcash.transports import Connection, open_path
+from chipcash.transports.base import BaseConnection
 from chipcash_wire import commands as c
 from tests.builders import DAY, NOW, SUITES, network
 from tests.cards import PIN, make_card
@@ -135,6 +138,128 @@ def test_a_retry_is_bound_to_the_card_that_was_seen(shop: Shop) -> None:
     shop.pay(second, 1200, fresh=True)
     shop.pay(first, 1200)
     assert (shop.spent(first), shop.spent(second)) == (1200, 1200)
+
+
+class Meanwhile(BaseConnection):
+    """A card; before a command of one kind reaches it something happens, once. asked: whether it had PAY."""
+
+    def __init__(self, inner: Connection, instruction: int, happens: Callable[[], object]) -> None:
+        super().__init__(inner.path, over_air=True)
+        self.inner = inner
+        self.instruction = instruction
+        self.happens: Callable[[], object] | None = happens
+        self.asked = False
+
+    def _transceive(self, apdu: bytes) -> bytes:
+        if apdu[1] == self.instruction and self.happens is not None:
+            happens, self.happens = self.happens, None
+            happens()
+        self.asked = self.asked or apdu[1] == c.INS_PAY
+        return self.inner.transceive(apdu)
+
+    def close(self) -> None:
+        self.inner.close()
+
+
+@pytest.fixture
+def other(shop: Shop) -> Iterator[Pos]:
+    """The same till in another process, which charges as well."""
+    with Pos(shop.pos.directory, clock=lambda: shop.now) as pos:
+        yield pos
+
+
+def test_two_processes_never_say_paid_twice_of_one_payment(shop: Shop, other: Pos) -> None:
+    """The second one repeats the first one's request of the same amount, to another card, which is faster."""
+    first, second = shop.card("first"), shop.card("second")
+
+    def charge() -> None:
+        with open_path(second) as connection:
+            other.charge(connection, 1200)
+
+    with open_path(first) as inner, pytest.raises(PosError, match="paid by another payment"):
+        shop.pos.charge(Meanwhile(inner, c.INS_PAY, charge), 1200)
+    assert [each.amount for each in shop.pos.payments()] == [1200]
+    assert shop.pos.payments()[0].payer == other.last().payment.payer  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("ending", ["paid", "bound", "given up"])
+def test_a_retry_asks_no_card_for_what_became_another_ones(
+    shop: Shop, other: Pos, ending: str
+) -> None:
+    first, second = shop.card("first"), shop.card("second")
+    with open_path(first) as inner, pytest.raises(AnswerLost) as lost:
+        shop.pos.charge(Torn(inner, before=True), 1200)
+    nonce = lost.value.nonce
+
+    def meanwhile() -> None:
+        if ending == "given up":
+            other.give_up(nonce)
+            return
+        with open_path(second) as connection:
+            if ending == "paid":
+                other.retry(connection, nonce)
+            else:
+                with pytest.raises(AnswerLost):
+                    other.retry(Torn(connection), nonce)
+
+    match = {"paid": "Another card has paid", "bound": "may have paid", "given up": "given up"}
+    with open_path(first) as inner:
+        connection = Meanwhile(inner, c.INS_GET_DATA, meanwhile)
+        with pytest.raises(PosError, match=match[ending]):
+            shop.pos.charge(connection, 1200)
+    assert not connection.asked and shop.spent(first) == 0
+
+
+def test_a_request_that_another_process_repeats_is_not_closed_as_unpaid(
+    shop: Shop, other: Pos
+) -> None:
+    """The first card has too little; meanwhile the second one was asked for the same request."""
+    poor, rich = shop.card("poor", money=(5,)), shop.card("rich")
+    asking, refused = threading.Event(), threading.Event()
+
+    def at_rich() -> None:
+        asking.set()
+        assert refused.wait(10)
+
+    def charge() -> Payment:
+        with open_path(rich) as inner:
+            return other.charge(Meanwhile(inner, c.INS_PAY, at_rich), 1200)
+
+    with ThreadPoolExecutor(1) as process:
+        paying: list[Future[Payment]] = []
+
+        def at_poor() -> None:
+            paying.append(process.submit(charge))
+            assert asking.wait(10)
+
+        try:
+            with open_path(poor) as inner, pytest.raises(CardError):
+                shop.pos.charge(Meanwhile(inner, c.INS_PAY, at_poor), 1200)
+        finally:
+            refused.set()
+        assert paying[0].result(10).amount == 1200
+    assert shop.pos.balance().pending_fen == shop.spent(rich) == 1200
+
+
+def test_the_last_charge_is_the_one_that_was_repeated_last(shop: Shop) -> None:
+    """Also where a newer one is paid, or who starts the till again would take that for the answer."""
+    first, second = shop.card("first"), shop.card("second")
+    with open_path(first) as inner, pytest.raises(AnswerLost) as lost:
+        shop.pos.charge(Torn(inner), 1200)
+    assert shop.pay(second, 1200, fresh=True)
+    last = shop.pos.last()
+    assert last is not None and last.paid
+    with open_path(first) as inner, pytest.raises(AnswerLost):
+        shop.pos.charge(Torn(inner), 1200)
+    shop.crash()
+    last = shop.pos.last()
+    assert last is not None and (last.request.nonce, last.paid) == (lost.value.nonce, None)
+    paid = shop.pay(first, 1200)
+    last = shop.pos.last()
+    assert last is not None and last.payment == paid
+    newest = shop.pay(second, 700)
+    last = shop.pos.last()
+    assert last is not None and last.payment == newest
 
 
 def test_a_retry_that_the_card_refuses_stays_open(shop: Shop) -> None:

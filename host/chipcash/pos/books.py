@@ -409,6 +409,9 @@ class Books:
         row = self.store.one("SELECT * FROM requests ORDER BY id DESC LIMIT 1")
         if row is None:
             return None
+        newest, _, repeated = self.store.get("last_charge").partition(" ")
+        if newest == row["nonce"].hex():
+            row = self._request_row(bytes.fromhex(repeated))
         state = R(row["state"])
         payment = self.payment(row["nonce"]) if state == R.ANSWERED else None
         paid = None if state == R.OPEN else state == R.ANSWERED
@@ -419,6 +422,13 @@ class Books:
     def _now(self) -> int:
         """The terminal's time: the later of its clock and the newest signed time."""
         return max(self._clock(), int(self.store.get("blacklist_time", "0")))
+
+    def _is_last(self, nonce: bytes) -> None:
+        """Note that this request is the last charge, inside a transaction: an older one may be repeated."""
+        newest = self._need("SELECT nonce FROM requests ORDER BY id DESC LIMIT 1")["nonce"]
+        noted = "" if newest == nonce else f"{newest.hex()} {nonce.hex()}"
+        if noted != self.store.get("last_charge"):
+            self.store.set("last_charge", noted)
 
     def _request_row(self, nonce: bytes | None, *, of_tap: bool = False) -> Row:
         if nonce is None:

@@ -13,6 +13,7 @@ deadline. Charging with fresh=True keeps customers apart.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TypeVar
 
 from chipcash.card import Card, CardError, CardReplyError
@@ -89,12 +90,12 @@ class Charging(Limits):
         self._may_charge(amount, now, policy, blacklist)
         if reference is None and not fresh:
             for row in self.store.all(
-                "SELECT nonce, refused FROM requests WHERE state = 'OPEN' AND amount = ?"
+                "SELECT * FROM requests WHERE state = 'OPEN' AND amount = ?"
                 " AND expiry IS NULL AND reference IS NULL ORDER BY id",
                 amount,
             ):
                 if row["refused"] is None or row["refused"] in RETRYABLE:
-                    return self.retry(connection, row["nonce"], pin=pin)
+                    return self._ask_again(connection, row, pin)
         request = self._open(amount, now, link=_link(connection), reference=reference)
         card = Card(connection, extended=self._extended)
         sent = False
@@ -128,6 +129,10 @@ class Charging(Limits):
             return self.payment(row["nonce"])
         if row["state"] != R.OPEN:
             raise _not_open(row)
+        return self._ask_again(connection, row, pin)
+
+    def _ask_again(self, connection: Connection, row: Row, pin: str | None) -> m.Payment:
+        """Send a request that was OPEN to the card at the connection, if it may be that card's."""
         request = o.PayRequest.decode(row["data"])
         policy, blacklist = self.limits, self.blacklist
         card = Card(connection, extended=self._extended)
@@ -139,16 +144,27 @@ class Charging(Limits):
                 raise AnotherCard(request.nonce, request.amount)
             self._may_ask(subject, request.amount, policy)
             with self.store.transaction():
-                self.store.execute(
+                bound = self.store.execute(
                     # A bill that was tapped is a tap's request from now on: charge repeats it.
                     "UPDATE requests SET card = ?, expiry = NULL, link = ?"
-                    " WHERE nonce = ? AND ifnull(card, ?) = ?",
+                    " WHERE nonce = ? AND state = 'OPEN' AND ifnull(card, ?) = ?",
                     subject,
                     _link(connection),
                     request.nonce,
                     subject,
                     subject,
-                )
+                ).rowcount
+                if bound:
+                    self._is_last(request.nonce)
+            if not bound:  # somebody else has answered it, given it up or bound it to another card
+                row = self._request_row(request.nonce)
+                if row["state"] == R.OPEN:
+                    raise AnotherCard(request.nonce, request.amount)
+                if row["state"] != R.ANSWERED:
+                    raise _not_open(row)
+                if row["card"] != subject:
+                    raise _paid_otherwise(row)
+                return self.payment(row["nonce"])
             answer = card.pay(request)
         except (LinkLostError, CardReplyError) as error:
             raise AnswerLost(request.nonce, request.amount, error.message) from error
@@ -345,8 +361,6 @@ class Charging(Limits):
                     too_much = self._exceeded(verified.amount, policy, verified.payer)
                 if too_much is not None:
                     self._set_refused(request.nonce, too_much, once)
-                    if not once:
-                        self._set_void(self._void(request.nonce, request.amount))
                 elif changed:
                     self.store.execute(
                         "UPDATE requests SET state = 'ANSWERED', card = ?, refused = NULL WHERE nonce = ?",
@@ -354,16 +368,24 @@ class Charging(Limits):
                         request.nonce,
                     )
                     self._receive(verified)
+                    self._is_last(request.nonce)
         except DatabaseError as error:
             raise AnswerLost(request.nonce, request.amount, error.message, answered=True) from error
         if too_much is not None:
-            raise _too_much(too_much, request, once)
+            given_up = False
+            if not once:
+                # Not in the transaction: a SAM takes a second to sign, in which nobody else could write.
+                with suppress(ChipcashError):
+                    self.give_up(request.nonce)
+                    given_up = True
+            raise _too_much(too_much, request, once, given_up)
         row = self._request_row(request.nonce)
         if row["state"] != R.ANSWERED:
             raise _not_open(row)  # given up by somebody else in the meantime
-        if once and not changed:
+        stored = self.payment(request.nonce)
+        if not changed and (once or stored.claim_id != verified.claim_id):
             raise self._used(row, verified.payment.claim)
-        return self.payment(request.nonce)
+        return stored
 
     def _set_refused(self, nonce: bytes, refusal: Refusal, once: bool) -> None:
         """Record why an answer was refused, inside a transaction."""
@@ -397,10 +419,12 @@ class Charging(Limits):
         )
 
     def _cancel(self, nonce: bytes) -> None:
+        """Close a request that the only card that was asked has not paid."""
         with self.store.transaction():
+            # One with a card is being repeated, by another process, to that card, which may pay it.
             self.store.execute(
                 "UPDATE requests SET state = 'CANCELLED', reference = NULL"
-                " WHERE nonce = ? AND state = 'OPEN'",
+                " WHERE nonce = ? AND state = 'OPEN' AND card IS NULL",
                 nonce,
             )
 
@@ -439,14 +463,26 @@ def _not_open(row: Row) -> PosError:
     )
 
 
-def _too_much(refusal: Refusal, request: o.PayRequest, once: bool) -> Refusal:
-    """A refusal of an answer that was good, with what became of its request."""
-    refusal.facts |= {"nonce": request.nonce.hex(), "given_up": not once}
-    refusal.hint += (
-        " Once it is synchronised, the customer's code can be scanned again; or give the request up."
-        if once
-        else " The request was given up: with the next synchronisation the customer's money goes back."
+def _paid_otherwise(row: Row) -> PosError:
+    return PosError(
+        f"Another card has paid the request of {yuan(row['amount'])} meanwhile. This card was not asked to "
+        "pay.",
+        hint="Charge this card with a new request.",
+        nonce=row["nonce"].hex(),
+        state=row["state"],
     )
+
+
+def _too_much(refusal: Refusal, request: o.PayRequest, once: bool, given_up: bool) -> Refusal:
+    """A refusal of an answer that was good, with what became of its request."""
+    refusal.facts |= {"nonce": request.nonce.hex(), "given_up": given_up}
+    if once:
+        hint = "Once it is synchronised, the customer's code can be scanned again; or give the request up."
+    elif given_up:
+        hint = "The request was given up: with the next synchronisation the customer's money goes back."
+    else:
+        hint = "Give the request up: the customer's money then goes back."
+    refusal.hint += f" {hint}"
     return refusal
 
 
