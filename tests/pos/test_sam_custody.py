@@ -8,13 +8,14 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from chipcash.card import Card, CardError
 from chipcash.crypto import CryptoError, verify
-from chipcash.pos import PaymentState, Pos, PosError, keys, sam
+from chipcash.pos import PaymentState, Pos, PosError, PromiseState, keys, sam
 from chipcash.pos.recovery import recover
 from chipcash.transports import TRAFFIC, Connection, open_path
 from chipcash_sim.image import FileFlash
@@ -192,6 +193,41 @@ def test_without_its_sam_a_till_takes_money_and_signs_nothing(tmp_path: Path) ->
     (tmp_path / "pocket.img").rename(image)
     shop.pos.spend(500, shop.net.key("bank").public, shop.center)
     assert shop.pos.balance().verified_fen == shop.money() == 700
+    shop.close()
+
+
+def test_without_its_sam_a_till_deposits_what_has_a_deadline(tmp_path: Path) -> None:
+    """A promised refund that cannot be signed holds up neither pending money nor the blacklist."""
+    path = blank(tmp_path)
+    image = Path(path.removeprefix("sim:"))
+    shop = Shop(tmp_path, custody=f"sam:{path}")
+    shop.pos.sync(shop.center)
+    card = shop.card(money=(10000,))
+    first = shop.pay(card, 1200)
+    shop.pos.promise_refund(first.claim_id, 200)
+    shop.pos.bill(50)
+    image.rename(tmp_path / "pocket.img")
+    second = first
+    for _ in range(2):
+        shop.now += 3 * 3600
+        with pytest.raises(CryptoError, match="SAM"):
+            shop.pos.sync(shop.center)
+        assert shop.pos.payment(second.claim_id).state == PaymentState.VERIFIED
+        assert shop.pos.blacklist.time == shop.now
+        second = shop.pay(card, 300)
+    assert [each.state for each in shop.pos.promises()] == [PromiseState.PROMISED]
+    (tmp_path / "pocket.img").rename(image)
+    shop.pos.sync(shop.center)
+    assert [each.state for each in shop.pos.promises()] == [PromiseState.KEPT]
+    assert shop.pos.open_requests() == () and shop.money() == 1200 + 2 * 300 - 200
+    shop.close()
+
+
+def test_who_opens_the_books_does_not_wait_for_a_signature(tmp_path: Path) -> None:
+    shop = Shop(tmp_path, custody=f"sam:{blank(tmp_path)}")
+    directory = shop.pos.directory
+    with ThreadPoolExecutor(1) as other, sam._lock:  # a card that signs, by another thread
+        other.submit(lambda: Pos(directory).close()).result(10)
     shop.close()
 
 

@@ -102,8 +102,8 @@ class Promises(Signing):
         )  # fmt: skip
         return tuple(promise_of(row) for row in rows)
 
-    def _keep_promises(self, report: m.SyncReport) -> int:
-        """Begin the refunds of promises whose payment is decided, inside a transaction; how many."""
+    def _keep_promises(self, report: m.SyncReport, *, most: int | None = None) -> None:
+        """Begin the refunds of promises whose payment is decided, inside a transaction. most: so many."""
         begun = 0
         for row in self.store.all(
             "SELECT promises.*, payments.payer, payments.settled_fen, payments.reason AS why"
@@ -133,13 +133,14 @@ class Promises(Signing):
                     row["nonce"],
                 )
                 begun += 1
+                if begun == most:
+                    return
             else:  # the money left by other ways: it waits for more
                 self.store.execute(
                     "UPDATE promises SET reason = ? WHERE nonce = ?",
                     "there is too little verified money at this till",
                     row["nonce"],
                 )
-        return begun
 
     def _promised(self, claim_id: bytes) -> int:
         """Fen of a payment that are promised and not on their way yet."""

@@ -107,16 +107,21 @@ class SamCustody(keys.Custody):
     def books_key(self) -> bytes | None:
         """The key of the books; None where the card is blank."""
         place = (self.directory, self.path)
+        known = _books.get(
+            place
+        )  # not under the lock: another thread may have the card sign just now
+        if known is not None:
+            return known[1]
+
+        def read(card: Card, found: _Found) -> tuple[keys.Signer | None, bytes | None]:
+            if found.blank:
+                return None, None
+            self.enter_pin(card)
+            return self._signer(found), card.sam_books_key()
+
         with _lock:
             if place in _books:
                 return _books[place][1]
-
-            def read(card: Card, found: _Found) -> tuple[keys.Signer | None, bytes | None]:
-                if found.blank:
-                    return None, None
-                self.enter_pin(card)
-                return self._signer(found), card.sam_books_key()
-
             key, books_key = self.use(read)
             if key is not None and books_key is not None:
                 _books[place] = (key, books_key)

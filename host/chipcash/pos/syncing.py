@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
+from chipcash.crypto import CryptoError
 from chipcash.pos import model as m
 from chipcash.pos.books import Move
 from chipcash.pos.charging import Charging
@@ -42,13 +43,18 @@ class Synchronising(Charging, Transfers):
         then voids, also of bills that expired an hour ago, titles, rules, blacklist and signed time. Each
         step is durable before the next begins.
 
+        Without the till's key what is pending is deposited all the same. Only what has to be signed waits:
+        promised refunds, voids of bills.
+
         told: is called with each change and transfer, which the report then does not hold, so that its size
         stays bounded. stop: asked before each deposit; once it is true, no further one is begun. Raises
-        CenterUnreachable or CenterRefused; what was done before stays done, the rest is still queued.
+        CenterUnreachable or CenterRefused; what was done before stays done, the rest is still queued. Raises
+        CryptoError at the end, where the key was missed.
         """
         report = m.SyncReport(told=told)
-        self._sync_deposits(client, report, stop)
-        self._give_up_bills()
+        unsigned: list[CryptoError] = []
+        self._sync_deposits(client, report, stop, unsigned)
+        self._give_up_bills(unsigned)
         for row in self.store.all(
             "SELECT nonce, void FROM requests WHERE state = 'VOIDED' AND void_sent = 0 ORDER BY id"
         ):
@@ -66,21 +72,32 @@ class Synchronising(Charging, Transfers):
         # Rules before the blacklist: who holds them back holds that back too, and the till soon stops.
         report.new_rules = self._take_rules(client.rules())
         self._sync_blacklist(client, report)
+        if unsigned:
+            raise unsigned[0]
         return report
 
-    def _give_up_bills(self) -> None:
-        """Give up the bills whose payment nobody has shown long after their expiry."""
+    def _give_up_bills(self, unsigned: list[CryptoError]) -> None:
+        """Give up the bills whose payment nobody has shown long after their expiry. unsigned: gets why the
+        key could not be used."""
         for row in self.store.all(
             "SELECT nonce FROM requests WHERE state = 'OPEN' AND expiry < ? ORDER BY id",
             self._now() - BILL_GRACE,
         ):
+            if unsigned:
+                return
             try:
                 self.give_up(row["nonce"])
             except PosError:
                 _log.info("request %s was answered meanwhile", row["nonce"].hex())
+            except CryptoError as error:
+                unsigned.append(error)
 
     def _sync_deposits(
-        self, client: CenterService, report: m.SyncReport, stop: Callable[[], bool]
+        self,
+        client: CenterService,
+        report: m.SyncReport,
+        stop: Callable[[], bool],
+        unsigned: list[CryptoError],
     ) -> None:
         """Send all deposits and book their receipts, in their order. While one is at the center, the next is
         prepared here and the last one booked, so that neither waits for the other."""
@@ -92,7 +109,7 @@ class Synchronising(Charging, Transfers):
             flying: tuple[Sending, Future[o.Receipt]] | None = None
             while True:
                 begun = flying and flying[0].deposit.nonce
-                upcoming = None if stop() else self._next_deposit(report, begun)
+                upcoming = None if stop() else self._next_deposit(report, begun, unsigned)
                 if flying is None:
                     if upcoming is None:
                         return
@@ -103,18 +120,29 @@ class Synchronising(Charging, Transfers):
                 flying = send(upcoming) if upcoming else None
                 self._book(sent, receipt, report)
 
-    def _next_deposit(self, report: m.SyncReport, begun: bytes | None) -> Sending | None:
+    def _next_deposit(
+        self, report: m.SyncReport, begun: bytes | None, unsigned: list[CryptoError]
+    ) -> Sending | None:
         """The next deposit to send: one that waits, but for that with the nonce begun, which is on its way;
         else of a promised refund that is due; else a new one of pending payments, SUBMITTED now."""
         waiting = (
             "SELECT data FROM deposits WHERE receipt IS NULL AND nonce IS NOT ? ORDER BY id LIMIT 1"
         )
         row = self.store.one(waiting, begun)
+        if row is None and not unsigned:
+            kept = m.SyncReport()
+            try:
+                # One at a time: a SAM signs for a second, in which nobody else writes these books.
+                with self.store.transaction():
+                    self._keep_promises(kept, most=1)
+                report.promises += kept.promises
+            except CryptoError as error:
+                # Money that is pending has a deadline, and goes to the center without the key.
+                unsigned.append(error)
+            row = self.store.one(waiting, begun)
         if row is None:
             with self.store.transaction():
-                if not self._keep_promises(report):
-                    return self._submit_pending()
-                row = self._need(waiting, begun)
+                return self._submit_pending()
         deposit = o.Deposit.decode(row["data"])
         return Sending(deposit, self._spent_titles(deposit))
 
