@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import random
 import shutil
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +21,7 @@ from chipcash import tls
 from chipcash.pos import Pos, keys, mirror_peer
 from chipcash.pos.mirror import Folder, MirrorError, MirrorTaken
 from chipcash.pos.mirror_peer import mirror_id, mirror_service
+from chipcash.pos.mirror_watch import MirrorWatch
 from chipcash.pos.recovery import load_keys, recover, save_keys
 from chipcash.web import Service
 from tests.pos.key_stores import TOKEN, make_token
@@ -159,6 +161,37 @@ def test_a_peer_that_answers_too_late(world: World, monkeypatch: pytest.MonkeyPa
     lose_disk(shop, world.away, world.service.url)
     assert books(shop.pos) == before
     assert [payment.amount for payment in shop.pos.payments()] == [500]
+
+
+def test_looking_at_a_peer_that_hangs_keeps_nobody_from_the_books(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mirror_peer, "_ANSWER_S", 1.0)
+    shop = world.shop
+    shop.crash()
+    watch = MirrorWatch(lambda: shop.now, lambda: None)
+    looked, began = threading.Event(), threading.Event()
+
+    def look() -> None:
+        with Pos(shop.folder / "pos") as pos:
+            pos.store.noted = watch.noted
+            began.set()
+            watch.look(pos.store)
+        looked.set()
+
+    world.line.delay = 5
+    looking = threading.Thread(target=look)
+    looking.start()
+    assert began.wait(10)
+    time.sleep(0.3)
+    with shop.pos.store.transaction():
+        assert not looked.is_set()
+    looking.join()
+    world.line.delay = 0
+    assert "no answer" in watch.status(shop.pos.store.mirror).message
+    shop.pos.store.noted = watch.noted
+    watch.look(shop.pos.store)
+    assert watch.status(shop.pos.store.mirror).failing is None
 
 
 def test_requests_that_arrive_twice_and_long_after(world: World) -> None:

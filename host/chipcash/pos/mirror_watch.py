@@ -73,8 +73,14 @@ class MirrorWatch:
         if not where:
             return _LOOK_S
         if self.status(where).failing is not None or time.monotonic() - self._heard >= _LOOK_S:
-            with suppress(MirrorError):  # noted() was told
-                store.touch_mirror(self._clock())
+            try:
+                # First without the books' lock, which a payment wants: who does not answer takes seconds.
+                store.mirror_state()
+            except MirrorError as error:
+                self.noted(where, error)
+            else:
+                with suppress(MirrorError):  # noted() was told
+                    store.touch_mirror(self._clock())
         return _LOOK_S if self.status(where).failing is None else _AGAIN_S
 
     def status(self, where: str) -> MirrorStatus:
