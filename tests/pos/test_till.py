@@ -16,12 +16,16 @@ from chipcash.card import Card
 from chipcash.center.client import CenterClient
 from chipcash.clock import SteadyClock
 from chipcash.database import DatabaseError
-from chipcash.pos import PaymentState, Pos, PosError
+from chipcash.pos import AnswerLost, PaymentState, Pos, PosError
 from chipcash.pos import till as till_module
+from chipcash.pos.orders import Orders
 from chipcash.pos.till import ReaderState, Sale, SaleState, Till, Warn
 from chipcash.sandbox import PIN, PlaceReader, Sandbox
 from chipcash.transports import Connection, open_path
 from chipcash_wire import objects as o
+from tests.builders import network
+from tests.cards import make_card
+from tests.pos.shop import Torn
 
 
 @contextmanager
@@ -214,6 +218,91 @@ def test_an_answer_that_is_lost_is_asked_for_again_from_the_same_card(
         reader.remove()
         given = till.give_up(sale.id)
         assert given.state is SaleState.CANCELLED and till.status().open == 0
+
+
+def torn(till: Till, image: Path, amount: int, reference: str | None = None) -> bytes:
+    """A charge of which nobody knows, of before this till was started; its nonce."""
+    with till.pos() as pos, open_path(f"sim:{image}") as inner, pytest.raises(AnswerLost) as lost:
+        pos.charge(Torn(inner), amount, reference=reference)
+    return lost.value.nonce
+
+
+def test_a_charge_that_may_be_paid_does_not_end_as_if_it_were_not(
+    sandbox: Sandbox, tmp_path: Path
+) -> None:
+    """Asked for again by its name, whatever comes of that: a card may have paid it the first time."""
+    image, foreign = tmp_path / "a.img", tmp_path / "foreign.img"
+    sandbox.new_card(image, 10_000)
+    make_card(foreign, network("gm"))
+    with Till(folder(sandbox), [], patience=0.5) as till:
+        nonce = torn(till, image, 700, "order 7")
+        orders = Orders(till)
+        assert orders.retry("order 7").state is SaleState.WAITING
+        with pytest.raises(PosError, match="cannot be cancelled"):
+            orders.cancel("order 7")
+        assert till.sale is not None
+        assert ended(till, till.sale, SaleState.UNKNOWN).nonce == nonce  # no card came in time
+        assert orders.get("order 7").state is SaleState.UNKNOWN
+    with Till(folder(sandbox), [f"sim:{foreign}"]) as till:
+        sale = till.begin(700, reference="order 7")
+        wait_for(till, lambda: till.sale is not None and "another network" in till.sale.message)
+        assert ended(till, sale, SaleState.UNKNOWN).nonce == nonce
+    with Till(folder(sandbox), [f"sim:{image}"]) as till:
+        sale = till.begin(700, reference="order 7")
+        ended(till, sale, SaleState.PAID)
+        assert till.status().summary.pending.fen == 700
+
+
+def test_who_comes_next_is_not_asked_for_what_was_left_open(
+    sandbox: Sandbox, reader: PlaceReader, tmp_path: Path
+) -> None:
+    first, second = tmp_path / "a.img", tmp_path / "b.img"
+    sandbox.new_card(first, 10_000)
+    sandbox.new_card(second, 10_000)
+    with Till(folder(sandbox), reader.paths) as till:
+        reader.insert(first, "cpython", cut_before=2)
+        sale = ended(till, till.begin(700), SaleState.UNKNOWN)
+        reader.remove()
+        time.sleep(1)  # in which the reader sees that the first card has left
+        till.leave(sale.id)
+        assert till.sale is None
+        with pytest.raises(PosError, match="not the sale"):
+            till.leave(sale.id)
+        reader.insert(second, "cpython")
+        time.sleep(1)  # in which the reader would have asked it
+        assert till.status().open == 1 and till.status().summary.pending.fen == 0
+        ended(till, till.begin(300), SaleState.PAID)
+
+
+def test_giving_a_charge_up_holds_no_other_one_up(
+    sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Signing takes a SAM seconds: meanwhile others are charged, and this one is not begun again."""
+    image = tmp_path / "a.img"
+    sandbox.new_card(image, 10_000)
+    signing, signed = threading.Event(), threading.Event()
+    give_up = Pos.give_up
+
+    def slowly(pos: Pos, nonce: bytes | None = None) -> o.Void | None:
+        signing.set()
+        assert signed.wait(10)
+        return give_up(pos, nonce)
+
+    with Till(folder(sandbox), []) as till, ThreadPoolExecutor(2) as others:
+        torn(till, image, 700, "order 7")
+        orders = Orders(till)
+        monkeypatch.setattr(Pos, "give_up", slowly)
+        given = others.submit(orders.give_up, "order 7")
+        assert signing.wait(10)
+        again = others.submit(orders.give_up, "order 7")
+        with pytest.raises(PosError, match="being given up"):
+            orders.retry("order 7")
+        assert orders.start("order 8", 100)[1]
+        assert orders.get("order 7").state is SaleState.UNKNOWN
+        signed.set()
+        assert given.result(10).state is again.result(10).state is SaleState.CANCELLED
+        assert orders.cancel("order 8").state is SaleState.CANCELLED
+        assert till.status().open == 0
 
 
 def test_giving_up_holds_no_screen_up_and_asks_no_card(

@@ -20,10 +20,11 @@ from starlette.routing import Mount, Route
 
 import chipcash.pos
 import chipcash.pos.page
+from chipcash.database import DatabaseError
 from chipcash.people.accounts import LoginRefused, TooManyTries
 from chipcash.people.errors import StaffError
 from chipcash.people.words import Words, chinese
-from chipcash.pos import PaymentState
+from chipcash.pos import PaymentState, Pos
 from chipcash.pos.metrics import metrics
 from chipcash.pos.page.roles import ROLES, RULES, Right
 from chipcash.pos.page.service import Service
@@ -55,6 +56,7 @@ RULE: dict[tuple[str, str], frozenset[str]] = {
     ("POST", "/retry"): BOTH,
     ("POST", "/pin"): BOTH,
     ("POST", "/giveup"): BOTH,
+    ("POST", "/leave"): BOTH,
     ("GET", "/queue"): BOTH,
     ("GET", "/payments/{payment}"): BOTH,
     ("GET", "/receipts/{payment}"): BOTH,
@@ -253,6 +255,8 @@ def test_a_sale_from_its_form(counter: Counter) -> None:
         assert "Present the card" in page and "36.80" in page
         busy = counter.post(client, "/charge", "/charge", amount="5")
         assert busy.status_code == 409 and "under way" in busy.text
+        waits = counter.post(client, "/charge", "/leave", sale=sale.id)
+        assert waits.status_code == 409 and "cannot be left open" in waits.text
         answer = counter.post(client, "/charge", "/cancel", sale=sale.id)
         assert "No card has paid" in client.get("/charge").text
         assert 'id="amount"' in client.get(answer.headers["location"]).text
@@ -335,6 +339,33 @@ def test_a_refund_of_pending_money_is_promised(counter: Counter, card: Path) -> 
             return [x.paid_fen for x in pos.promises(paid)] == [300]
 
     counter.wait(kept)
+
+
+def test_a_refund_that_is_recorded_is_not_told_as_not_done(
+    counter: Counter, card: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever keeps its receipt from being booked: who is told so gives it a second time."""
+    paid = counter.charged(card, 1_000)
+    counter.till.sync_now()
+    counter.wait(lambda: counter.till.status().summary.pending.count == 0)
+    where = f"/refund/{paid.hex()}"
+
+    def full(*_: object) -> None:
+        raise DatabaseError("The disk is full.")
+
+    with counter.login("manager") as client, monkeypatch.context() as patched:
+        patched.setattr(Pos, "_book", full)
+        answer = counter.post(client, where, where, reference="page-" + "4" * 16, amount="3")
+        assert answer.status_code == 503 and "Do not give it again" in answer.text
+        assert last(counter)[3] == "unknown"
+        patched.setattr(Pos, "_begin_transfer", full)
+        answer = counter.post(client, where, where, reference="page-" + "5" * 16, amount="3")
+        assert answer.status_code == 503 and "Nothing was done" in answer.text
+    counter.till.sync_now()
+    counter.wait(lambda: counter.till.status().summary.leaving_fen == 0)
+    with counter.till.pos() as pos:
+        mine = [x for x in pos.transfers() if pos.refunded(x) == paid]
+    assert [(x.amount, x.settled_fen) for x in mine] == [(300, 300)]
 
 
 def test_a_refund_without_the_network_goes_out_later(counter: Counter, card: Path) -> None:

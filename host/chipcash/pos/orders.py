@@ -56,6 +56,9 @@ class Orders:
         self.till = till
         self._lock = threading.RLock()
         self._seen: OrderedDict[str, Sale] = OrderedDict()
+        self._signing = threading.Lock()
+        self._leaving = ""
+        """Name of the charge that is being given up just now, where it is not the one at the till."""
 
     def start(
         self, reference: str, amount: int, *, operator: str = "", pin: str | None = None
@@ -145,23 +148,31 @@ class Orders:
     def give_up(self, reference: str) -> Order:
         """Give up a charge of which nobody knows whether a card has paid it: if one has, the money goes back.
         Raises PosError, UnknownOrder."""
-        with self._lock:
-            found = self.get(reference)
-            if found.state is SaleState.CANCELLED:
-                return found
+        # Signing can take a SAM seconds: only who gives up as well waits for it, not who charges.
+        with self._signing:
+            with self._lock:
+                found = self.get(reference)
+                if found.state is SaleState.CANCELLED:
+                    return found
+                if not found.sale:
+                    if found.nonce is None or found.state is SaleState.PAID:
+                        raise PosError(
+                            f"This charge is {found.state}: there is nothing to give up.",
+                            hint="A payment that was made is given back by a refund.",
+                            state=str(found.state),
+                        )
+                    self._leaving = reference
             if found.sale:
                 return self._at_till(reference, self.till.give_up)
-            if found.nonce is None or found.state is SaleState.PAID:
-                raise PosError(
-                    f"This charge is {found.state}: there is nothing to give up.",
-                    hint="A payment that was made is given back by a refund.",
-                    state=str(found.state),
-                )
-            with self.till.pos(found.operator) as pos:
-                pos.give_up(found.nonce)
-            self._seen.pop(reference, None)
-            self.till.sync_now()
-            return self.get(reference)
+            try:
+                with self.till.pos(found.operator) as pos:
+                    pos.give_up(found.nonce)
+                with self._lock:
+                    self._seen.pop(reference, None)
+            finally:
+                self._leaving = ""
+        self.till.sync_now()
+        return self.get(reference)
 
     def _at_till(self, reference: str, act: Callable[[str], Sale]) -> Order:
         found = self.get(reference)
@@ -175,6 +186,10 @@ class Orders:
         return self.get(reference)
 
     def _begin(self, reference: str, amount: int, operator: str, pin: str | None) -> None:
+        if reference == self._leaving:
+            raise PosError(
+                "This charge is being given up; no card was asked.", hint="Ask how it stands."
+            )
         self.till.begin(amount, operator=operator, pin=pin, reference=reference)
         self._note()
 

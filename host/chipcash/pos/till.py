@@ -24,12 +24,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from chipcash.card import CardError, PinError
+from chipcash.card import PinError
 from chipcash.clock import DAY, SteadyClock
 from chipcash.errors import ChipcashError, LinkLostError, NoCardError, TransportError
 from chipcash.files import lock
 from chipcash.pos import model as m
-from chipcash.pos.errors import AnotherCard, AnswerLost, NotAsked, PosError, yuan
+from chipcash.pos.errors import NotAsked, PosError, yuan
 from chipcash.pos.mirror_watch import MirrorStatus, MirrorWatch
 from chipcash.pos.pos import Pos
 from chipcash.pos.settling import CenterService
@@ -87,6 +87,8 @@ class SaleState(StrEnum):
 
 _ACTIVE = (SaleState.WAITING, SaleState.PAYING, SaleState.PIN)
 _ENDS = (SaleState.PAID, SaleState.REFUSED, SaleState.CANCELLED)
+_DECIDED = (m.RequestState.ANSWERED, m.RequestState.VOIDED, m.RequestState.CANCELLED)
+"""In which an error of a request says that no card can pay it any more."""
 
 
 @dataclass(frozen=True)
@@ -332,11 +334,14 @@ class Till:
         disk): then none was begun.
         """
         with self.pos(operator) as pos:
-            if reference is None or pos.charged(reference) is None:
+            known = None if reference is None else pos.charged(reference)
+            if known is None:
                 pos.may_charge(amount)
+        # A card may have paid one that is known already, so it does not end as if none had.
+        nonce = known.nonce if known is not None and known.amount == amount else None
         sale = Sale(
             id=secrets.token_hex(8), amount=amount, operator=operator, state=SaleState.WAITING,
-            began=self.clock(), fresh=fresh, reference=reference,
+            began=self.clock(), fresh=fresh, reference=reference, nonce=nonce,
         )  # fmt: skip
         with self._changed:
             busy = self._sale
@@ -387,6 +392,20 @@ class Till:
                     message="The sale was cancelled. No card has paid.",
                 )
             )
+
+    def leave(self, sale: str) -> None:
+        """Ask no card any more for an UNKNOWN sale, or who comes next would be asked to pay it. Its request
+        stays open. Raises PosError."""
+        with self._changed:
+            found = self._need(sale)
+            if found.state is not SaleState.UNKNOWN:
+                raise PosError(
+                    f"This sale cannot be left open: it is {found.state}.",
+                    hint="Wait for its end, or cancel it.",
+                    state=str(found.state),
+                )
+            self._sale = None
+            self._bump()
 
     def give_up(self, sale: str) -> Sale:
         """Give an UNKNOWN sale's request up: what a card has paid for it goes back to the payer.
@@ -779,9 +798,8 @@ def _after(sale: Sale, error: ChipcashError) -> Sale:
         return replace(
             told, state=SaleState.REFUSED, retryable=error.reason in RETRYABLE and bool(told.nonce)
         )
-    if isinstance(error, (AnswerLost, AnotherCard)) or (
-        isinstance(error, (CardError, LinkLostError, NotAsked)) and told.nonce is not None
-    ):
+    if told.nonce is not None and error.facts.get("state") not in _DECIDED:
+        # Whatever kept this card from being asked, the one that was asked before may have paid.
         return replace(told, state=SaleState.UNKNOWN)
     if isinstance(error, LinkLostError):  # before the card was asked to pay: it was held too short
         return replace(told, state=SaleState.WAITING)

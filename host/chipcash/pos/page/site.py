@@ -29,7 +29,6 @@ from starlette.responses import RedirectResponse, Response, StreamingResponse
 from starlette.routing import BaseRoute, Route
 
 from chipcash.books import layout
-from chipcash.center.errors import CenterUnreachable
 from chipcash.errors import ChipcashError
 from chipcash.people import site as people
 from chipcash.people.accounts import Staff
@@ -81,7 +80,7 @@ def _status_part(visit: Visit) -> Mapping[str, Any]:
 def _sale_part(visit: Visit) -> Mapping[str, Any]:
     """The keypad, or the sale that is under way; its result until this browser has gone on from it."""
     sale = visit.site.till.sale
-    if sale is not None and sale.state in _LEFT and sale.id == visit.query.get("after"):
+    if sale is not None and sale.state in _OVER and sale.id == visit.query.get("after"):
         sale = None
     with visit.site.till.pos(visit.account.name) as pos:
         shift = pos.shift
@@ -92,8 +91,7 @@ def _sale_part(visit: Visit) -> Mapping[str, Any]:
 _FOR_A_CARD = (SaleState.WAITING, SaleState.PAYING, SaleState.UNKNOWN)
 """A browser without a script asks for these anew; not while somebody types a PIN."""
 _OVER = frozenset((SaleState.PAID, SaleState.REFUSED, SaleState.CANCELLED))
-_LEFT = _OVER | {SaleState.UNKNOWN}
-"""What a browser can go on from: with an UNKNOWN one, its request stays open."""
+"""What a browser can go on from. Of an UNKNOWN one cards are asked until it is left open."""
 
 
 def _queue_part(visit: Visit) -> Mapping[str, Any]:
@@ -179,6 +177,12 @@ def _cancel(visit: Visit) -> Answer:
     sale = visit.form.get("sale", "")[:64]
     visit.site.till.cancel(sale)
     return Answer(RedirectResponse(f"/charge?after={sale}", 303), subject=sale)
+
+
+def _leave(visit: Visit) -> Answer:
+    sale = visit.form.get("sale", "")[:64]
+    visit.site.till.leave(sale)
+    return Answer(RedirectResponse("/charge", 303), subject=sale)
 
 
 def _pin(visit: Visit) -> Answer:
@@ -303,16 +307,20 @@ def _refund(visit: Visit) -> Answer:
             else:
                 with visit.site.center(pos) as center:
                     pos.refund(payment.claim_id, amount, center, reference=reference)
-        except CenterUnreachable as error:
-            problem = visit.words(
-                "The order is recorded and goes out with the next synchronisation. Do not give it again."
-            )
-            page = _refund_page(visit, payment, 503, problem=problem, hint=error.message)
-            return Answer(page, subject, outcome="unknown", note=note)
         except PosError as error:
             problem, hint = told(visit.words, error.message), told(visit.words, error.hint)
             page = _refund_page(visit, payment, 409, problem=problem, hint=hint)
             return Answer(page, subject, outcome="refused", note=note)
+        except ChipcashError as error:
+            # Whatever kept it from being completed: once it is in the books, it goes out.
+            if pos.transferred(reference) is None:
+                raise
+            problem = visit.words(
+                "The order is recorded and goes out with the next synchronisation. Do not give it again."
+            )
+            hint = told(visit.words, error.message)
+            page = _refund_page(visit, payment, 503, problem=problem, hint=hint)
+            return Answer(page, subject, outcome="unknown", note=note)
     return Answer(RedirectResponse(f"/payments/{subject}?refunded={kind}", 303), subject, note=note)
 
 
@@ -373,6 +381,7 @@ PAGES: tuple[Page[Any], ...] = (
     Page("POST", "/charge", "charge", Right.CHARGE, _charge),
     Page("POST", "/cancel", "cancel", Right.CHARGE, _cancel),
     Page("POST", "/retry", "retry", Right.CHARGE, _retry),
+    Page("POST", "/leave", "leave open", Right.CHARGE, _leave),
     Page("POST", "/pin", "card's PIN", Right.CHARGE, _pin),
     Page("POST", "/giveup", "give up", Right.CHARGE, _give_up),
     Page("GET", "/queue", "queue", Right.CHARGE, _shown("queue"), recorded=False),
