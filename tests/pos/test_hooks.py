@@ -204,6 +204,8 @@ def test_a_till_that_runs_tells_them_all(
         shop.pos.sync(shop.center)
         receiver.wait(3)
         assert receiver.states() == ["PENDING", "SUBMITTED", "VERIFIED"]
+        # By the till's clock, which the center sets right: receivers refuse what is signed at another time.
+        assert {int(headers["webhook-timestamp"]) for headers, _ in receiver.got} == {shop.now}
         slow.wait(1)
         with pytest.raises(PosError, match="Another process"):
             h.send(shop.pos)

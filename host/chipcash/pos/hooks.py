@@ -203,15 +203,16 @@ class Deliveries:
             with Pos(self._directory, clock=self._clock) as pos:
                 pause: float | None = 0.0
                 while pause is not None and not self._ended.wait(pause):
-                    pause = deliver(pos, number)
+                    pause = deliver(pos, number, clock=self._clock)
         except ChipcashError as error:  # the books: then the thread is begun again
             _log.warning("webhook %d waits: %s", number, error)
             self._ended.wait(_LONGEST_PAUSE_S / 10)
 
 
-def deliver(pos: Pos, number: int) -> float | None:
+def deliver(pos: Pos, number: int, *, clock: Clock = system_clock) -> float | None:
     """Tell a hook all changes that it has not taken, until it does not take one.
 
+    clock: of when that is, which receivers check: a till's own is right where the machine's is not.
     Returns the seconds after which to come again; None once the hook was removed, or asked for no more.
     """
     row = pos.store.one("SELECT * FROM hooks WHERE id = ?", number)
@@ -221,7 +222,7 @@ def deliver(pos: Pos, number: int) -> float | None:
         return _LOOK_S
     with _Line(row) as line:
         while (change := _next_change(pos, row["told"])) is not None:
-            status, error, after = line.tell(pos, row, change)
+            status, error, after = line.tell(pos, row, change, clock())
             taken = 200 <= status < 300
             with pos.store.transaction():
                 # Only after the answer: what ends in between is told again.
@@ -266,18 +267,19 @@ class _Line:
         if self._client is not None:
             self._client.close()
 
-    def tell(self, pos: Pos, hook: Row, change: Row) -> tuple[int, str, float]:
+    def tell(self, pos: Pos, hook: Row, change: Row, now: int) -> tuple[int, str, float]:
         """Tell a hook of one change: the status, 0 if there was no answer; what went wrong; for how many
         seconds it asks to be left alone."""
         if self._client is None:
             return 0, self._wrong, 0.0
-        return _post(pos, self._client, hook, change)
+        return _post(pos, self._client, hook, change, now)
 
 
-def _post(pos: Pos, client: httpx.Client, hook: Row, change: Row) -> tuple[int, str, float]:
+def _post(
+    pos: Pos, client: httpx.Client, hook: Row, change: Row, timestamp: int
+) -> tuple[int, str, float]:
     body = json.dumps(_event(change), separators=(",", ":")).encode()
     message = f"chg_{key_id(pos.trust.suite, pos.public).hex()}_{change['id']}"
-    timestamp = int(time.time())
     headers = {
         "Content-Type": "application/json",
         "User-Agent": "chipcash",
