@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -19,6 +20,7 @@ from chipcash.database import DatabaseError
 from chipcash.pos import AnswerLost, PaymentState, Pos, PosError
 from chipcash.pos import till as till_module
 from chipcash.pos.orders import Orders
+from chipcash.pos.settling import CenterService
 from chipcash.pos.till import ReaderState, Sale, SaleState, Till, Warn
 from chipcash.sandbox import PIN, PlaceReader, Sandbox
 from chipcash.transports import Connection, open_path
@@ -394,6 +396,40 @@ def test_a_clock_that_jumps_is_told_and_not_followed(sandbox: Sandbox, tmp_path:
     with Till(folder(sandbox), [], center, clock=wrong) as till:
         wait_for(till, lambda: till.status().sync.succeeded is not None)
         assert abs(wrong() - time.time()) < 60
+
+
+def test_an_old_answer_of_the_center_turns_no_clock_back(sandbox: Sandbox) -> None:
+    """Who stands between and sends it again would keep a stale blacklist good for ever."""
+    passed = [1_000.0]
+    clock = SteadyClock(lambda: int(time.time()), lambda: passed[0])
+
+    class Replayed:
+        """The way to the real center, whose first blacklist comes again and again."""
+
+        kept: list[tuple[Sequence[o.BlacklistEntry], o.SignedTime]] = []  # noqa: RUF012
+
+        def __init__(self, client: CenterClient) -> None:
+            self.client = client
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(self.client, name)
+
+        def blacklist(self, since: int = 0) -> tuple[Sequence[o.BlacklistEntry], o.SignedTime]:
+            self.kept.append(self.client.blacklist(since))
+            return self.kept[0]
+
+    @contextmanager
+    def replaying(pos: Pos) -> Iterator[CenterService]:
+        with center(pos) as client:
+            yield cast(CenterService, Replayed(client))
+
+    with Till(folder(sandbox), [], replaying, clock=clock) as till:
+        wait_for(till, lambda: till.status().sync.succeeded is not None)
+        before = clock()
+        passed[0] += 30 * 86_400
+        till.sync_now()
+        wait_for(till, lambda: (till.status().sync.succeeded or 0) > before + 86_400)
+        assert clock() == before + 30 * 86_400 and Warn.STALE in till.status().warnings
 
 
 def test_two_processes_do_not_share_a_till(sandbox: Sandbox) -> None:

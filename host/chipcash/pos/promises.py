@@ -39,39 +39,25 @@ class Promises(Signing):
         """
         if amount <= 0:
             raise PosError("An amount has to be above zero.", amount_fen=amount)
-        with self.store.transaction():
+        with self.store.reading():
             found = self.payment(payment)
-            known = self._known_promise(reference)
+            known = self._may_promise(found, amount, reference)
+        if known is not None:
+            return promise_of(known)
+        # Before the transaction: a SAM takes a second to sign, in which nobody else could write.
+        promise = o.RefundPromise(
+            header=self.trust.header,
+            payee=self.public,
+            claim_id=found.claim_id,
+            amount=amount,
+            nonce=secrets.token_bytes(16),
+            time=self._now(),
+        )
+        promise = promise.signed(self.key.sign(promise.message()))
+        with self.store.transaction():
+            known = self._may_promise(self.payment(payment), amount, reference)
             if known is not None:
-                self._need_same(known, found.claim_id, amount)
                 return promise_of(known)
-            if reference is not None and self.store.one(
-                "SELECT 1 FROM deposits WHERE reference = ?", reference
-            ):
-                raise _another(reference)
-            if found.state not in (P.PENDING, P.SUBMITTED):
-                raise PosError(
-                    f"This payment is {found.state}: there is nothing to promise.",
-                    hint="Refund it online." if found.settled_fen else found.reason,
-                    claim_id=found.claim_id.hex(),
-                )
-            left = found.amount - self._promised(found.claim_id)
-            if amount > left:
-                raise PosError(
-                    f"Of this payment {yuan(left)} can be promised back, not {yuan(amount)}. Nothing was "
-                    "promised.",
-                    hint="Promise at most what was paid and not promised before.",
-                    left_fen=left,
-                )
-            promise = o.RefundPromise(
-                header=self.trust.header,
-                payee=self.public,
-                claim_id=found.claim_id,
-                amount=amount,
-                nonce=secrets.token_bytes(16),
-                time=self._now(),
-            )
-            promise = promise.signed(self.key.sign(promise.message()))
             self.store.execute(
                 "INSERT INTO promises"
                 " (nonce, claim_id, data, amount, time, state, reference, operator, shift)"
@@ -80,6 +66,33 @@ class Promises(Signing):
                     self.operator, self._shift_number(),
             )  # fmt: skip
             return self.promise(promise.nonce)
+
+    def _may_promise(self, found: m.Payment, amount: int, reference: str | None) -> Row | None:
+        """See that so much of a payment can be promised. The promise that has the reference, if there is one.
+        Raises PosError."""
+        known = self._known_promise(reference)
+        if known is not None:
+            self._need_same(known, found.claim_id, amount)
+            return known
+        if reference is not None and self.store.one(
+            "SELECT 1 FROM deposits WHERE reference = ?", reference
+        ):
+            raise _another(reference)
+        if found.state not in (P.PENDING, P.SUBMITTED):
+            raise PosError(
+                f"This payment is {found.state}: there is nothing to promise.",
+                hint="Refund it online." if found.settled_fen else found.reason,
+                claim_id=found.claim_id.hex(),
+            )
+        left = found.amount - self._promised(found.claim_id)
+        if amount > left:
+            raise PosError(
+                f"Of this payment {yuan(left)} can be promised back, not {yuan(amount)}. Nothing was "
+                "promised.",
+                hint="Promise at most what was paid and not promised before.",
+                left_fen=left,
+            )
+        return None
 
     def promise(self, nonce: bytes) -> m.Promise:
         """A promise by its nonce (16 bytes). Raises PosError."""

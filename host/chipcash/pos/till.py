@@ -736,8 +736,11 @@ class Till:
         self._tell_sync(running=True)
         try:
             with self.pos() as pos, center(pos) as client:
+                known = pos.blacklist.time
                 report = pos.sync(client, told=self._progress, stop=self._closing.is_set)
-                self.clock.correct(report.time)
+                # An old answer that comes once more does not turn time back.
+                if report.time > min(known, self.clock()):
+                    self.clock.correct(report.time)
         except ChipcashError as error:
             _log.warning("not synchronised: %s", error)
             self._tell_sync(running=False, message=error.message, hint=error.hint)

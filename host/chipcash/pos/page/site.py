@@ -84,7 +84,10 @@ def _sale_part(visit: Visit) -> Mapping[str, Any]:
         sale = None
     with visit.site.till.pos(visit.account.name) as pos:
         shift = pos.shift
-        requests = [each for each in pos.open_requests() if each.expiry is None]
+        # Those that a charge of the same amount repeats: no bills, and not what another program has named.
+        requests = [
+            each for each in pos.open_requests() if each.expiry is None and each.reference is None
+        ]
     return {"sale": sale, "shift": shift, "requests": requests[:5]}
 
 
