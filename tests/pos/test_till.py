@@ -160,6 +160,24 @@ def test_a_fault_of_the_till_is_no_answer(
         assert card.info().spent == 300
 
 
+def test_a_fault_is_not_told_of_another_charge(
+    sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or the card would be asked to pay that one, and two charges be told as paid by it."""
+    image = tmp_path / "a.img"
+    sandbox.new_card(image, 10_000)
+
+    def faulty(*_: object, **__: object) -> None:
+        raise RuntimeError("nobody thought of this")
+
+    with Till(folder(sandbox), [f"sim:{image}"]) as till:
+        torn(till, image, 300, "order 7")
+        monkeypatch.setattr(Pos, "charge", faulty)
+        for options in ({"reference": "order 8"}, {"fresh": True}, {}):
+            sale = till.begin(300, **options)  # type: ignore[arg-type]
+            assert ended(till, sale, SaleState.REFUSED).nonce is None
+
+
 def test_a_reader_that_fails_as_nobody_thought_is_told_and_looked_at_again(
     sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -242,6 +260,11 @@ def test_a_charge_that_may_be_paid_does_not_end_as_if_it_were_not(
         assert orders.retry("order 7").state is SaleState.WAITING
         with pytest.raises(PosError, match="cannot be cancelled"):
             orders.cancel("order 7")
+        # Another customer is served all the same.
+        assert orders.start("order 8", 100)[1]
+        assert orders.get("order 7").state is SaleState.UNKNOWN and not orders.get("order 7").sale
+        assert orders.cancel("order 8").state is SaleState.CANCELLED
+        orders.retry("order 7")
         assert till.sale is not None
         assert ended(till, till.sale, SaleState.UNKNOWN).nonce == nonce  # no card came in time
         assert orders.get("order 7").state is SaleState.UNKNOWN

@@ -345,7 +345,9 @@ class Till:
         )  # fmt: skip
         with self._changed:
             busy = self._sale
-            if busy is not None and busy.state in _ACTIVE:
+            # One that a card may have paid is left open for another, whether or not a card is waited for.
+            left = busy is not None and busy.state is SaleState.WAITING and busy.nonce is not None
+            if busy is not None and busy.state in _ACTIVE and not left:
                 raise PosError(
                     f"A sale of {yuan(busy.amount)} is under way; no other was begun.",
                     hint="Finish it, or cancel it.",
@@ -681,25 +683,21 @@ class Till:
             message="This till has a fault, and does not know whether the card has paid.",
             hint="Look at the last payment and at the open requests before you charge again.",
         )
-        nonce, last = sale.nonce, None
+        nonce, payment = sale.nonce, None
         try:
             with self.pos() as pos:
-                last = pos.last()
-                if nonce is None:
-                    nonce = next(
-                        (x.nonce for x in pos.open_requests() if x.amount == sale.amount), None
-                    )
+                asked = _asked_for(pos, sale) if nonce is None else None
+                if asked is not None and asked.state is m.RequestState.OPEN:
+                    nonce = asked.nonce
+                elif asked is not None and asked.state is m.RequestState.ANSWERED:
+                    payment = pos.payment(asked.nonce)
         except ChipcashError:
             _log.warning("the books do not say what became of a sale")
         if nonce is not None:
             hint = "Tap the SAME card again: nothing is paid twice."
             return replace(told, state=SaleState.UNKNOWN, nonce=nonce, hint=hint)
-        if last is not None and last.payment is not None:
-            asked = last.request
-            if asked.amount == sale.amount and asked.time >= sale.began:
-                return replace(
-                    told, state=SaleState.PAID, payment=last.payment, message="", hint=""
-                )
+        if payment is not None:
+            return replace(told, state=SaleState.PAID, payment=payment, message="", hint="")
         return told
 
     def _watch_mirror(self) -> None:
@@ -774,6 +772,20 @@ class Till:
     def _close_books(self) -> None:
         while self._idle:
             self._idle.pop().close()
+
+
+def _asked_for(pos: Pos, sale: Sale) -> m.OpenRequest | None:
+    """The request that was made, or repeated, for a sale, as far as the books tell; never another sale's."""
+    if sale.reference is not None:
+        return pos.charged(sale.reference)
+    for each in pos.open_requests():
+        own = each.time >= sale.began or not sale.fresh
+        if own and (each.amount, each.reference, each.expiry) == (sale.amount, None, None):
+            return each
+    last = pos.last()
+    if last is None or last.request.reference is not None or last.request.time < sale.began:
+        return None
+    return last.request if last.request.amount == sale.amount else None
 
 
 def _fault(path: str) -> TransportError:
