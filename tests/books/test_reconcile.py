@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from datetime import date
 from pathlib import Path
 
 import pytest
 
 import chipcash.books.reconcile
 from chipcash.bank.accounts import Accounts
-from chipcash.bank.camt import Entry, camt053, camt054, read_camt
+from chipcash.bank.camt import Entry, camt053, camt054, read_camt, together
 from chipcash.bank.errors import BankError
 from chipcash.books.center import find_in_log
 from chipcash.books.exports import slips
@@ -294,6 +295,9 @@ def test_what_the_bank_did_not_credit(shop: Shop, tmp_path: Path) -> None:
     (entry,) = bank.statement()
     assert not sides(shop, [entry]).findings
     assert only(sides(shop, [entry, entry])).code == "credited-twice"
+    # A day's and a week's statement, or a notice and a statement, tell of one booking; a message of two.
+    assert not sides(shop, together([[entry], bank.statement()])).findings
+    assert only(sides(shop, together([[entry], [entry, entry]]))).code == "credited-twice"
     less = Entry(entry.nonce, 900, 0, entry.account, entry.reference, entry.day)
     assert codes(sides(shop, [less])) == [("DIFFERS", "credited-otherwise", 100)]
     other = Entry(bytes(16), 50, 0, entry.account, "X", entry.day)
@@ -322,6 +326,7 @@ def test_a_transfer_that_came_too_late_is_had_back(shop: Shop) -> None:
     assert shop.pos.balance().verified_fen == 700
     assert shop.pos.reclaim(bytes.fromhex(finding.ident), shop.center) == 500
     assert shop.pos.reclaim(bytes.fromhex(finding.ident), shop.center) == 0
+    assert not sides(shop).findings
     assert shop.pos.balance().verified_fen == 1200 == shop.money()
     good = shop.pos.spend(500, shop.net.public("bank"), shop.center)
     with pytest.raises(PosError, match="Nothing of this transfer came too late"):
@@ -409,3 +414,85 @@ def test_a_chain_of_tills_is_reconciled_as_one(shop: Shop, tmp_path: Path) -> No
     with pytest.raises(ValueError):
         reconcile([tills[0], tills[0]], 0, 1, now=0)
     other.crash()
+
+
+def test_what_is_next_names_the_till_and_the_day(shop: Shop, tmp_path: Path) -> None:
+    """A chain has several, and what the bank has not credited may be of long ago."""
+    shop.pay(shop.card(), 1200)
+    tills = [Till("my till", shop.pos)]
+    (waiting,) = reconcile(tills, 0, shop.now + 1, now=shop.now).findings
+    assert waiting.next.endswith("chipcash pos sync --pos 'my till'")
+    shop.pos.sync(shop.center)
+    shop.pos.spend(1000, shop.net.public("bank"), shop.center)
+    (unpaid,) = reconcile(tills, 0, shop.now + 1, now=shop.now, credits=[]).findings
+    day = date.fromtimestamp(shop.now)
+    assert unpaid.next.endswith(f"slips --day {day} -o slips.bin --pos 'my till'")
+
+
+def test_what_is_spent_to_others_is_summed_apart_from_the_banks(
+    shop: Shop, tmp_path: Path
+) -> None:
+    bank = Bank(tmp_path, shop)
+    shop.pay(shop.card(), 1200)
+    shop.pos.sync(shop.center)
+    shop.pos.spend(1000, bank.key, shop.center)
+    shop.pos.spend(100, shop.net.public("center"), shop.center)
+    bank.accounts.credit(slips(shop.pos, 0, shop.now + 1)[0])
+    done = sides(shop, bank.statement(), banks=frozenset([bank.key]))
+    assert done.agrees and not done.findings
+    found = {what: (x.till, x.center, x.bank) for what, x in done.sums.items()}
+    assert found["spent"] == (1000, 1000, 1000)
+    assert found["elsewhere"] == (100, 100, None)
+
+
+def test_what_an_old_copy_of_the_books_tried_to_pay(shop: Shop) -> None:
+    """The center has settled nothing of it, and nothing brings it back: the other copy has spent it."""
+    shop.pay(shop.card(), 1200)
+    shop.pos.sync(shop.center)
+    shop.crash()
+    books = shop.folder / "pos" / "pos.db"
+    old = books.read_bytes()
+    shop.pos.redeem(shop.center, 1200)
+    shop.crash()
+    books.write_bytes(old)
+    shop.pos.spend(700, shop.net.public("bank"), shop.center)
+    finding = next(x for x in sides(shop).findings if x.ident)
+    assert (finding.weight, finding.code, finding.fen) == (Weight.DIFFERS, "money-gone", 700)
+    assert "reclaim" not in finding.next
+
+
+def test_a_receipt_that_is_of_other_claims(shop: Shop) -> None:
+    """Books of which a row points elsewhere."""
+    for amount in (700, 500):
+        shop.pay(shop.card(str(amount)), amount)
+        shop.pos.sync(shop.center)
+    tamper(
+        shop.pos.store,
+        "UPDATE payments SET deposit = (SELECT min(deposit) FROM payments)",
+    )
+    assert [x.code for x in sides(shop).findings] == ["receipt-forged"]
+
+
+def test_a_coin_is_asked_about_once(shop: Shop) -> None:
+    """Also where the till has many titles of it."""
+    card = shop.card()
+    for amount in (1000, 500, 200):
+        shop.pay(card, amount)
+        shop.pos.sync(shop.center)
+    asked = []
+
+    class Counting(BadNetwork):
+        def claim(self, claim_id: bytes) -> dict[str, object]:
+            return self.center.claim(claim_id)
+
+        def coin(self, serial: bytes) -> dict[str, object]:
+            asked.append(serial)
+            return self.center.coin(serial)
+
+    center = Counting(shop.center, -1, answer=False)
+    done = reconcile(
+        [Till("till", shop.pos)], 0, shop.now + 1, now=shop.now, every=True,
+        centers={"till": center},  # type: ignore[dict-item]
+    )  # fmt: skip
+    assert not done.findings
+    assert len(asked) == len(set(asked)) < shop.pos.store.row("SELECT count(*) FROM titles")[0]

@@ -13,7 +13,7 @@ from pathlib import Path
 from chipcash.bank.errors import BankError
 from chipcash.clock import Clock, system_clock
 from chipcash.database import Database, Row
-from chipcash.slips import Slip, verify_slip
+from chipcash.slips import Paid, Slip, verify_slip
 from chipcash.trust import Trust
 
 __all__ = ["Accounts", "Credit", "Merchant", "Statement"]
@@ -162,6 +162,15 @@ class Accounts:
             self._merchant(row) for row in self._db.all("SELECT * FROM merchants ORDER BY account")
         ]
 
+    def check(self, slip: Slip) -> bool:
+        """Whether a slip is for this bank: of money paid to it, or redeemed, by a till of a merchant here.
+        False if it was paid to somebody else. Raises SlipInvalid; BankError (account)."""
+        paid = verify_slip(slip, self.trust)
+        if not self._ours(paid):
+            return False
+        self._of_till(paid.payer)
+        return True
+
     def credit(self, slip: Slip) -> Credit | None:
         """Credit a till's merchant with what a slip proves; None if all of it was credited before.
 
@@ -170,20 +179,14 @@ class Accounts:
         """
         paid = verify_slip(slip, self.trust)
         redeemed = paid.payee == self.trust.issuer_key
-        if paid.payee != self._bank and not redeemed:
+        if not self._ours(paid):
             raise BankError(
                 "receipt",
                 "This slip is of a payment to another key than this bank's; nothing was credited.",
                 hint=f"It was paid to {paid.payee.hex()}.",
             )
         with self._db.transaction():
-            row = self._db.one(
-                "SELECT merchants.* FROM merchants JOIN tills ON tills.merchant = merchants.id"
-                " WHERE tills.key = ?",
-                paid.payer,
-            )
-            if row is None:
-                raise _unknown("No merchant of this bank has that till; nothing was credited.")
+            row = self._of_till(paid.payer)
             new = [
                 (claim_id, fen)
                 for claim_id, fen in paid.claims
@@ -217,6 +220,24 @@ class Accounts:
             )  # fmt: skip
             merchant = self._merchant(row)
         return Statement(merchant, since, until, opening, tuple(_credit(x) for x in credits))
+
+    def _ours(self, paid: Paid) -> bool:
+        return paid.payee in (self._bank, self.trust.issuer_key)
+
+    def _of_till(self, key: bytes) -> Row:
+        """The merchant with that till. Raises BankError (account)."""
+        row = self._db.one(
+            "SELECT merchants.* FROM merchants JOIN tills ON tills.merchant = merchants.id"
+            " WHERE tills.key = ?",
+            key,
+        )
+        if row is None:
+            raise BankError(
+                "account",
+                "No merchant of this bank has that till; nothing was credited.",
+                hint=f"Add it to its merchant: chipcash bank merchant ACCOUNT NAME --till {key.hex()}",
+            )
+        return row
 
     def _row(self, account: str) -> Row:
         row = self._db.one("SELECT * FROM merchants WHERE account = ?", account)

@@ -9,16 +9,17 @@ entry's reference is the nonce of the till's deposit, as hex.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 from decimal import Decimal, InvalidOperation
 from xml.etree import ElementTree as ET
 
 from chipcash.bank.accounts import Credit, Statement
 from chipcash.errors import ChipcashError
 
-__all__ = ["VERSIONS", "Entry", "MessageInvalid", "camt053", "camt054", "read_camt"]
+__all__ = ["VERSIONS", "Entry", "MessageInvalid", "camt053", "camt054", "read_camt", "together"]
 
 VERSIONS = ("13", "08")
 """Versions of the two messages that can be written."""
@@ -34,8 +35,8 @@ class MessageInvalid(ChipcashError):
 @dataclass(frozen=True)
 class Entry:
     """A credit as a statement tells it. nonce: of the till's deposit, None where the entry names none; fen:
-    what was booked; fee: what was kept before that; account, reference: of the bank; day: of booking, as in
-    the message (ISO 8601), "" where it tells none."""
+    what was booked; fee: what was kept before that; account, reference: of the bank; day: of booking (ISO
+    8601), of this machine's calendar where the message tells the moment, "" where it tells none."""
 
     nonce: bytes | None
     fen: int
@@ -43,6 +44,14 @@ class Entry:
     account: str
     reference: str
     day: str
+
+
+class _Builder(ET.TreeBuilder):
+    """Refuses a document type, which no such message has, in whatever encoding: with it come entities."""
+
+    def doctype(self, name: str, pubid: str | None, system: str | None) -> None:
+        """Called where one begins, before anything in it is taken."""
+        raise _invalid("it has a document type, which no such message has")
 
 
 def camt053(statement: Statement, made: int, version: str = VERSIONS[0]) -> bytes:
@@ -89,10 +98,8 @@ def read_camt(data: bytes) -> list[Entry]:
 
     A camt.054 tells nothing that a camt.053 of the same day does not.
     """
-    if b"<!DOCTYPE" in data:
-        raise _invalid("it has a document type, which no such message has")
     try:
-        root = ET.fromstring(data)
+        root = ET.fromstring(data, ET.XMLParser(target=_Builder()))
     except (ET.ParseError, LookupError, ValueError) as error:  # the latter two for encodings
         raise _invalid(f"it is not XML: {error}") from None
     # Banks write several versions, which differ in their namespaces only as far as this goes.
@@ -113,24 +120,55 @@ def read_camt(data: bytes) -> list[Entry]:
     return found
 
 
+def together(messages: Iterable[Iterable[Entry]]) -> list[Entry]:
+    """The entries of several messages. What several of them tell, such as a day's and a week's, was booked
+    once; what one of them tells twice, twice."""
+    found: Counter[Entry] = Counter()
+    for entries in messages:
+        found |= Counter(entries)
+    return list(found.elements())
+
+
 def _read_entry(entry: ET.Element, account: str) -> Entry:
     nonce = None
     for reference in (entry.findtext("NtryRef"), entry.findtext(".//Refs/EndToEndId")):
-        if reference and re.fullmatch("[0-9a-f]{32}", reference):
+        # Some banks write all references in capitals.
+        if reference and re.fullmatch("[0-9a-fA-F]{32}", reference):
             nonce = bytes.fromhex(reference)
-    day = (entry.findtext("BookgDt/Dt") or entry.findtext("BookgDt/DtTm") or "")[:10]
-    try:
-        day = day and date.fromisoformat(day).isoformat()
-    except ValueError:
-        raise _invalid("a booking has no date") from None
     return Entry(
         nonce=nonce,
         fen=_fen(entry.find("Amt")),
-        fee=_fen(entry.find("Chrgs/TtlChrgsAndTaxAmt")) if entry.find("Chrgs") is not None else 0,
+        fee=_fee(entry),
         account=account,
         reference=entry.findtext("AcctSvcrRef") or "",
-        day=day,
+        day=_booked(entry),
     )
+
+
+def _booked(entry: ET.Element) -> str:
+    day, moment = entry.findtext("BookgDt/Dt"), entry.findtext("BookgDt/DtTm")
+    try:
+        if day:
+            return date.fromisoformat(day[:10]).isoformat()
+        if not moment:
+            return ""
+        booked = date.fromisoformat(moment[:10])
+        try:
+            at = datetime.fromisoformat(moment)
+            # Without an offset it is the bank's own time, and nothing better is known.
+            return (booked if at.tzinfo is None else at.astimezone().date()).isoformat()
+        except (ValueError, OverflowError):  # such as 24:00:00
+            return booked.isoformat()
+    except ValueError:
+        raise _invalid("a booking has no date") from None
+
+
+def _fee(entry: ET.Element) -> int:
+    """What was kept: the total, which a bank may leave out, or its parts."""
+    total = entry.find("Chrgs/TtlChrgsAndTaxAmt")
+    if total is not None:
+        return _fen(total)
+    return sum(_fen(part) for part in entry.findall("Chrgs/Rcrd/Amt"))
 
 
 def _fen(element: ET.Element | None) -> int:
@@ -224,11 +262,12 @@ def _yuan(fen: int) -> str:
 
 
 def _moment(time: int) -> str:
-    return datetime.fromtimestamp(time, UTC).isoformat().replace("+00:00", "Z")
+    # With this machine's offset, so that the dates in it are those of the day that was asked for.
+    return datetime.fromtimestamp(time).astimezone().isoformat().replace("+00:00", "Z")
 
 
 def _day(time: int) -> str:
-    return datetime.fromtimestamp(time, UTC).date().isoformat()
+    return datetime.fromtimestamp(time).date().isoformat()
 
 
 def _bytes(root: ET.Element) -> bytes:

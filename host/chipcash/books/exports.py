@@ -15,14 +15,16 @@ from chipcash.books.layout import Table, Words, event_table, money, tables, titl
 from chipcash.errors import ChipcashError
 from chipcash.pos import Pos
 from chipcash.pos.events import ACCOUNTS, Account, Event, What, events, position
-from chipcash.pos.reports import Report, chain
+from chipcash.pos.reports import Report, chain, day_report
 from chipcash.slips import Slip
 from chipcash_wire import objects as o
 
 if TYPE_CHECKING:
     from reportlab.platypus import Flowable
 
-__all__ = ["Period", "beancount", "csv_text", "excel", "pdf", "period", "slips"]
+    from chipcash.bank.camt import Entry
+
+__all__ = ["Period", "beancount", "csv_text", "excel", "kept_fees", "pdf", "period", "slips"]
 
 
 class ExtraMissing(ChipcashError):
@@ -54,12 +56,30 @@ class Period:
 
 def period(tills: Iterable[tuple[str, Pos]], since: int, until: int) -> Period:
     """A period of these tills' books, by their names. Raises PosError if there is none."""
-    tills = list(tills)
-    report = chain([pos.day_report(since, until) for _, pos in tills])
-    if len(tills) == 1:
-        report = tills[0][1].day_report(since, until)
-    found = tuple((name, tuple(events(pos.store))) for name, pos in tills)
-    return Period(found, since, until, report)
+    found, reports = [], []
+    for name, pos in tills:
+        # Read once, as they are at one moment: a till may be at work, and report and events must agree.
+        with pos.store.reading():
+            happened = tuple(events(pos.store))
+        found.append((name, happened))
+        reports.append(day_report(happened, till=pos.public.hex(), since=since, until=until))
+    report = reports[0] if len(reports) == 1 else chain(reports)
+    return Period(tuple(found), since, until, report)
+
+
+def kept_fees(chosen: Period, credits: Iterable[Entry]) -> list[tuple[date, int]]:
+    """What the bank kept of what these tills paid out, by the day on which it booked that, fen; of the days
+    in the period. credits: what its statements tell."""
+    first = datetime.fromtimestamp(chosen.since).date()
+    last = datetime.fromtimestamp(chosen.until - 1).date()
+    paid = {event.ident for _, happened in chosen.tills for event in happened if event.kind}
+    return [
+        (day, entry.fee)
+        for entry in credits
+        if entry.nonce in paid
+        and entry.day
+        and first <= (day := date.fromisoformat(entry.day)) <= last
+    ]
 
 
 def slips(pos: Pos, since: int, until: int) -> list[Slip]:
@@ -93,13 +113,17 @@ def csv_text(chosen: Period, words: Words) -> str:
     return out.getvalue()
 
 
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+"""What a formula begins with; in East Asian spreadsheets in full width too."""
+
+
 def _csv_cell(kind: str, cell: str | int) -> str:
     if kind == "fen":
         assert isinstance(cell, int)
         return money(cell)
     text = str(cell)
     # A name must not become a formula where a spreadsheet opens the file.
-    return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
+    return f"'{text}" if text[:1] in _FORMULA else text
 
 
 def excel(chosen: Period, words: Words) -> bytes:

@@ -9,9 +9,11 @@ of that kind, they agree.
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
@@ -46,7 +48,7 @@ class Side(StrEnum):
 
 @dataclass(frozen=True)
 class Till:
-    """A till to reconcile. name: for people, as its folder's."""
+    """A till to reconcile. name: its folder, as the commands that are next have it behind --pos."""
 
     name: str
     pos: Pos
@@ -159,7 +161,8 @@ def reconcile(
     centers: by a till's name, the center to ask about it: of claims that it has signed no receipt for, and of
     the till's live titles; every: of all claims, and of how much of each title is live; log: what the
     center's log has of these claims; credits: what the bank's statements tell, None to leave the bank out;
-    banks: the bank's keys, to which tills pay what they deposit, by default whatever they have spent to.
+    banks: the bank's keys, to which tills pay what they deposit; then what is spent to others is summed
+    apart. By default all that they spend is the bank's.
     Raises CenterUnreachable, CenterRefused.
     """
     if len({till.pos.public for till in tills}) < len(tills):
@@ -167,10 +170,12 @@ def reconcile(
     report = chain([till.pos.day_report(since, until) for till in tills])
     asked = [Side.TILL, Side.CENTER] + [Side.BANK] * (credits is not None)
     done = Reconciliation(since, until, tuple(till.name for till in tills), report, tuple(asked))
-    for what in ("verified", "disputed", "expired", "spent", "refunded", "redeemed"):
+    kinds = ["verified", "disputed", "expired", "spent", "refunded", "redeemed"]
+    for what in kinds + [_ELSEWHERE] * bool(banks):
         done.sums[what] = Sums(center=0)
     for till in tills:
-        _Reconciler(done, till, (centers or {}).get(till.name), every, log, now).compare()
+        center = (centers or {}).get(till.name)
+        _Reconciler(done, till, center, every, log, now, banks).compare()
     if credits is not None:
         _compare_bank(done, tills, credits, banks)
     order = list(Weight)
@@ -188,6 +193,7 @@ class _Reconciler:
     every: bool
     log: InLog | None
     now: int
+    banks: frozenset[bytes]
     receipts: dict[bytes, Signed | None] = field(default_factory=dict)
 
     def compare(self) -> None:
@@ -214,7 +220,8 @@ class _Reconciler:
             self.find(
                 Weight.OPEN, "refund-promised", row["claim_id"], row["amount"] - row["paid_fen"],
                 {Side.TILL: "a refund was promised before the payment was verified"},
-                [], "Synchronise: the refund goes out when the payment is verified: chipcash pos sync",
+                [],
+                f"Synchronise: the refund goes out when the payment is verified: {self.command('sync')}",
             )  # fmt: skip
         if self.center is not None:
             self.titles(self.center)
@@ -223,8 +230,8 @@ class _Reconciler:
         """One payment."""
         state, claim_id = PaymentState(row["state"]), row["claim_id"]
         signed = self.receipt(row)
-        word = signed[1][claim_id] if signed else None
-        if row["receipt"] is not None and signed is None:
+        word = signed[1].get(claim_id) if signed else None
+        if row["receipt"] is not None and word is None:
             self.find(
                 Weight.DIFFERS, "receipt-forged", claim_id, row["amount"],
                 {Side.TILL: f"{state}, by a receipt that the center did not sign"},
@@ -271,7 +278,8 @@ class _Reconciler:
                 Weight.LOST, "disputed", claim_id, row["disputed_fen"],
                 {Side.TILL: f"DISPUTED: {row['reason']}", Side.CENTER: "the same"},
                 [_of_deposit(row["deposit"]), *self.evidence(claim_id)],
-                f"Make the dispute case: chipcash pos dispute export {claim_id.hex()} -o FOLDER",
+                "Make the dispute case: "
+                + self.command(f"dispute export {claim_id.hex()} -o case-{claim_id.hex()[:16]}"),
             )  # fmt: skip
         elif state == PaymentState.EXPIRED:
             self.find(
@@ -316,7 +324,7 @@ class _Reconciler:
                     ),
                 },
                 [f"the center's {_SOURCE[word.source]}"],
-                "Send it again: chipcash pos sync brings the center's first answer.",
+                f"Send it again, which brings the center's first answer: {self.command('sync')}",
             )  # fmt: skip
         else:
             silent = "knows nothing of it" if self.center else "was not asked"
@@ -324,8 +332,9 @@ class _Reconciler:
                 Weight.OPEN, "overdue" if late else "not-deposited", claim_id, amount,
                 {Side.TILL: str(state), Side.CENTER: silent},
                 [],
-                "It is past its deadline: synchronise NOW; after the center's grace it is the payer's."
-                if late else "Synchronise before its deadline: chipcash pos sync",
+                "It is past its deadline; after the center's grace it is the payer's. Synchronise NOW: "
+                + self.command("sync")
+                if late else f"Synchronise before its deadline: {self.command('sync')}",
             )  # fmt: skip
 
     def others(self, row: Row, signed: Word | None, time: int) -> Word | None:
@@ -377,11 +386,14 @@ class _Reconciler:
                     Side.TILL: f"{kind} was ordered, no receipt is here yet",
                     Side.CENTER: "has it" if known else "does not know it, or was not asked",
                 },
-                [], "Send it again: chipcash pos sync. Do not give the order a second time.",
+                [],
+                f"Do not give the order a second time; send it again: {self.command('sync')}",
             )  # fmt: skip
             return
         signed = receipt_word(row["receipt"], deposit, self.till.pos.trust)
         name = {"SPEND": "spent", "REFUND": "refunded", "REDEEM": "redeemed"}[kind]
+        if kind == TransferKind.SPEND and self.banks and row["payee"] not in self.banks:
+            name = _ELSEWHERE
         inside = row["settled_time"] is not None and (
             self.done.since <= row["settled_time"] < self.done.until
         )
@@ -408,25 +420,60 @@ class _Reconciler:
                 [_of_deposit(nonce)],
                 "What the center has signed holds: restore the till's books from the newest backup.",
             )  # fmt: skip
-        elif settled != row["amount"]:
+        late = self.not_back(signed[0])
+        if late:
             self.find(
-                Weight.OPEN, "not-settled", nonce, row["amount"] - settled,
-                {Side.TILL: f"{kind}: not all of it reached the payee", Side.CENTER: "the same"},
+                Weight.OPEN, "not-settled", nonce, late,
+                {Side.TILL: f"{kind}: came too late at the center", Side.CENTER: "the same"},
                 [_of_deposit(nonce)],
-                f"Have it back: chipcash pos reclaim {nonce.hex()}; then give the order again (a promised "
-                "refund goes out again by itself).",
+                "Have it back, then give the order again (a promised refund goes out again by itself): "
+                + self.command(f"reclaim {nonce.hex()}"),
             )  # fmt: skip
+        gone = sum(
+            x.hi - x.lo
+            for result in signed[0].results
+            for x in result.outcomes
+            if x.state in (o.DISPUTED, o.INVALID)
+        )
+        if gone:
+            self.find(
+                Weight.DIFFERS, "money-gone", nonce, gone,
+                {
+                    Side.TILL: f"{kind}: of {yuan(row['amount'])} that could be spent",
+                    Side.CENTER: f"{yuan(gone)} of that was no more the till's, by its signed receipt",
+                },
+                [_of_deposit(nonce)], f"Look into it: {_OLD_COPY}",
+            )  # fmt: skip
+
+    def not_back(self, receipt: o.Receipt) -> int:
+        """Fen of a transfer that came too late, and have not come back under a new title."""
+        return sum(
+            x.hi - x.lo
+            for result in receipt.results
+            for x in result.outcomes
+            if x.state == o.EXPIRED
+            and self.till.pos.store.one(
+                "SELECT 1 FROM titles old JOIN titles new ON new.serial = old.serial"
+                " AND new.epoch > old.epoch AND new.lo <= ? AND new.hi >= ? WHERE old.title_id = ?",
+                x.lo, x.hi, x.title_id,
+            ) is None
+        )  # fmt: skip
 
     def titles(self, center: Record) -> None:
         """The till's verified money against the titles that the center has live for its key."""
         before = self.spendable()
         live = {object_id(title): title for title in center.titles(self.till.pos.public)}
-        left = {
-            title_id: _left(center, title)
-            if self.every and before.get(title_id)
-            else title.hi - title.lo
-            for title_id, title in live.items()
-        }
+        left = {title_id: title.hi - title.lo for title_id, title in live.items()}
+        if self.every:
+            asked = {title_id for title_id in live if before.get(title_id)}
+            left |= dict.fromkeys(asked, 0)
+            # One request a coin: several titles may be of the same.
+            for serial in sorted({live[title_id].serial for title_id in asked}):
+                for part in center.coin(serial)["partition"]:
+                    # What was redeemed has no title.
+                    title_id = bytes.fromhex(part["title_id"] or "")
+                    if title_id in asked:
+                        left[title_id] += part["hi"] - part["lo"]
         # The till may be at work: only what it had before and has still can be compared.
         mine = self.spendable()
         gone = {
@@ -443,7 +490,7 @@ class _Reconciler:
                     Side.CENTER: f"{yuan(sum(gone.values()))} of that is not live",
                 },
                 [f"title {title_id.hex()}" for title_id in gone],
-                "Synchronise. If it stays: these books are an old copy, or somebody else has the till's key.",
+                f"Synchronise: {self.command('sync')} - and if it stays: {_OLD_COPY}",
             )  # fmt: skip
         coming = [title for title_id, title in live.items() if title_id not in mine]
         if coming:
@@ -455,7 +502,7 @@ class _Reconciler:
                     Side.CENTER: f"{len(coming)} titles of up to {yuan(fen)} are live for its key",
                 },
                 [f"title {object_id(title).hex()}, signed by the center" for title in coming],
-                "Fetch it: chipcash pos sync",
+                f"Fetch it: {self.command('sync')}",
             )  # fmt: skip
 
     def spendable(self) -> dict[bytes, int]:
@@ -467,7 +514,7 @@ class _Reconciler:
         """Evidence that the center has against the payer of a claim."""
         word = None if self.center is None else ledger_word(self.center, claim_id)
         digests = word.answer["evidence"] if word and word.answer else []
-        return [f"evidence {digest}: chipcash evidence fetch {digest}" for digest in digests]
+        return [f"evidence {digest}, which the case has" for digest in digests]
 
     def settled_in_period(self, claim_id: bytes) -> bool:
         """Whether it was in this period that a payment was settled, or not."""
@@ -476,6 +523,10 @@ class _Reconciler:
             claim_id, self.done.since, self.done.until,
         )  # fmt: skip
         return row is not None
+
+    def command(self, words: str) -> str:
+        """A command of this till, as it is typed."""
+        return _command(words, self.till)
 
     def add(self, what: str, fen: int) -> None:
         """Count what the center says."""
@@ -537,7 +588,8 @@ def _compare_bank(
                         Side.BANK: f"credited {yuan(entry.fen)} on {entry.day} as {entry.reference}",
                     },
                     (f"the bank's entry {entry.reference}",),
-                    "Name the till that is missing, with --pos. If none is: ask the bank.",
+                    "Name the till that is missing, with --pos. If none is: a till's books are an old copy "
+                    "(--every finds that), or the bank has to be asked.",
                 )
             )  # fmt: skip
     done.sums["spent"].bank, done.sums["redeemed"].bank = spent.bank, redeemed.bank
@@ -547,18 +599,17 @@ def _compare_bank(
 def _uncredited(till: Till, row: Row, entry: Entry | None, count: int) -> Finding:
     slip = _of_deposit(row["nonce"])
     paid = f"{row['kind']}: {yuan(row['settled_fen'])}, settled by the center"
+    day = datetime.fromtimestamp(row["settled_time"]).date()
+    export = _command(f"export --format slips --day {day} -o slips.bin", till)
     if entry is None:
         code, told = "not-credited", "nothing"
-        then = (
-            "Give the bank the slip, again if need be; it credits none twice: "
-            "chipcash pos export --format slips"
-        )
+        then = f"Give the bank the slip, again if need be; it credits none twice: {export}"
     elif count > 1:
         code, told = "credited-twice", f"{count} entries"
         then = "Tell the bank: it will take the second one back."
     else:
         code, told = "credited-otherwise", f"{yuan(entry.fen)}, and kept {yuan(entry.fee)}"
-        then = "Ask the bank, with the slip: chipcash pos export --format slips"
+        then = f"Ask the bank, with the slip: {export}"
     return Finding(
         Weight.DIFFERS, code, till.name, row["nonce"].hex(),
         abs(row["settled_fen"] - (entry.fen + entry.fee if entry else 0)) or row["settled_fen"],
@@ -567,6 +618,12 @@ def _uncredited(till: Till, row: Row, entry: Entry | None, count: int) -> Findin
     )  # fmt: skip
 
 
+_ELSEWHERE = "elsewhere"
+"""What sums call money that was spent to another key than the bank's."""
+_OLD_COPY = (
+    "these books are an old copy, or somebody else has the till's key. Pay nothing out of them; bring the "
+    "newest ones back."
+)
 _SOURCE = {"receipt": "signed receipt", "log": "log", "ledger": "ledger, which is not signed"}
 
 
@@ -576,10 +633,8 @@ def _original(state: PaymentState) -> PaymentState:
     return PaymentState.VERIFIED if state in left else state
 
 
-def _left(center: Record, title: o.Title) -> int:
-    """Fen of a title that are live, as the center tells it; not signed."""
-    parts = center.coin(title.serial)["partition"]
-    return sum(x["hi"] - x["lo"] for x in parts if x["title_id"] == object_id(title).hex())
+def _command(words: str, till: Till) -> str:
+    return f"chipcash pos {words} --pos {shlex.quote(till.name)}"
 
 
 def _says(said: tuple[PaymentState, int, int]) -> str:

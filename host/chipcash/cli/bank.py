@@ -232,14 +232,18 @@ def merchant(
 def credit(slips: tuple[Path, ...], directory: Path) -> Report:
     """Credit merchants with what their tills paid to the bank or redeemed, against their slips.
 
-    FILE: of chipcash pos export --format slips. What was credited before is not credited again. The money
-    itself is the bank's already; of what was redeemed the issuing library gives the bank its reserve.
+    FILE: of chipcash pos export --format slips. What was credited before is not credited again; what tills
+    paid to others than this bank is passed over. The money itself is the bank's already; of what was redeemed
+    the issuing library gives the bank its reserve.
     """
     home = Home(directory)
     done = []
     reserve = 0
+    # All are read and checked before any is credited: where one is wrong, nothing was.
+    given = [slip for file in slips for slip in read_slips(file.read_bytes())]
     with closing(home.accounts()) as accounts, _banks(directory) as banks:
-        for slip in (slip for file in slips for slip in read_slips(file.read_bytes())):
+        ours = [slip for slip in given if accounts.check(slip)]
+        for slip in ours:
             found = accounts.credit(slip)
             titles = {object_id(title): title for title in slip.titles}
             for claim in slip.deposit.claims:
@@ -252,6 +256,8 @@ def credit(slips: tuple[Path, ...], directory: Path) -> Report:
             if found is not None:
                 done.append(found)
     fen, fee = sum(x.fen for x in done), sum(x.fee for x in done)
+    others = len(given) - len(ours)
+    passed = [f"Passed over {others} of payments to others than this bank."] if others else []
     return Report(
         {
             "credits": [
@@ -268,8 +274,12 @@ def credit(slips: tuple[Path, ...], directory: Path) -> Report:
             "amount_fen": fen,
             "fee_fen": fee,
             "reserve_fen": reserve,
+            "passed_over": others,
         },
-        [f"Credited {len(done)} times {yuan(fen)} yuan in all, and kept {yuan(fee)} as fees."],
+        [
+            f"Credited {len(done)} times, {yuan(fen)} yuan in all, and kept {yuan(fee)} as fees.",
+            *passed,
+        ],
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from datetime import date, datetime, time, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -109,7 +110,10 @@ def period_of(day: date | None, last: date | None) -> tuple[int, int]:
     last = last or first
     if last < first:
         raise click.UsageError("--to is a day before --day.")
-    return _midnight(first), _midnight(last + timedelta(days=1))
+    try:
+        return _midnight(first), _midnight(last + timedelta(days=1))
+    except (ValueError, OverflowError):
+        raise click.UsageError("That day is outside of this machine's calendar.") from None
 
 
 def _midnight(day: date) -> int:
@@ -382,11 +386,11 @@ def reconcile_command(
 
 
 def _credits(statements: Sequence[Path]) -> list[Entry] | None:
-    from chipcash.bank.camt import read_camt
+    from chipcash.bank.camt import read_camt, together
 
     if not statements:
         return None
-    return [entry for file in statements for entry in read_camt(file.read_bytes())]
+    return together(read_camt(file.read_bytes()) for file in statements)
 
 
 def _reconciled(done: Reconciliation) -> list[str]:
@@ -474,10 +478,11 @@ def export(
 ) -> Report:
     """Write the books of a day, of one till or several, to a file.
 
-    With the bank's --statement the journal also has what the bank kept.
+    With the bank's --statement they also have what the bank kept (not csv, which is of the tills' events).
     """
     from chipcash.books import exports
     from chipcash.books.layout import Words
+    from chipcash.pos.reports import with_fees
 
     since, until = period_of(day, last)
     words = Words(language)
@@ -487,6 +492,11 @@ def export(
             data, count = b"".join(slip.encode() for slip in proofs), len(proofs)
         else:
             chosen = exports.period([(till.name, till.pos) for till in tills], since, until)
+            credits = _credits(statements)
+            fees = exports.kept_fees(chosen, credits or ())
+            if credits is not None:
+                kept = sum(fen for _, fen in fees)
+                chosen = replace(chosen, report=with_fees(chosen.report, kept))
             count = len(chosen.within())
             if kind == "csv":
                 data = exports.csv_text(chosen, words).encode("utf-8-sig")
@@ -495,8 +505,6 @@ def export(
             elif kind == "pdf":
                 data = exports.pdf(chosen.report, words, chosen.within())
             else:
-                credits = _credits(statements) or []
-                fees = [(date.fromisoformat(x.day), x.fee) for x in credits if x.day]
                 data = exports.beancount(chosen, fees).encode()
     files.replace(output, data)
     what = "proofs for the bank" if kind == "slips" else "events"

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Callable
 from contextlib import ExitStack, closing
 from dataclasses import replace
@@ -57,8 +58,18 @@ pos_option = click.option(
     type=click.Path(file_okay=False, path_type=Path),
     help="The till's directory.",
 )
+
+
+def _operator(ctx: click.Context, param: click.Parameter, value: str) -> str:
+    """A name as the API takes it too: it has to fit into a report's line, and into its file."""
+    if len(value) > 64 or any(unicodedata.category(each) in ("Cc", "Cs") for each in value):
+        raise click.BadParameter("a name has at most 64 characters, all printable.", ctx, param)
+    return value
+
+
 operator_option = click.option(
     "--operator",
+    callback=_operator,
     envvar="CHIPCASH_OPERATOR",
     show_envvar=True,
     default="",

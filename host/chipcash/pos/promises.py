@@ -138,8 +138,9 @@ class Promises(Signing):
                 report.promises.append(self.promise(row["nonce"]))
             elif amount <= self._at_hand():
                 deposit = self._begin_transfer(
-                    TransferKind.REFUND, amount, row["payer"], refund_of=row["claim_id"]
-                )
+                    TransferKind.REFUND, amount, row["payer"],
+                    refund_of=row["claim_id"], operator=row["operator"],
+                )  # fmt: skip
                 self.store.execute(
                     "UPDATE promises SET state = 'SENT', deposit = ?, reason = '' WHERE nonce = ?",
                     deposit.nonce,

@@ -107,13 +107,15 @@ class Settling(Books):
         payee: bytes | None = None,
         reference: str | None = None,
         refund_of: bytes | None = None,
+        operator: str | None = None,
     ) -> None:
         self.store.execute(
             "INSERT INTO deposits"
             " (nonce, kind, data, amount, time, payee, reference, refund_of, operator, shift)"
             " VALUES (?,?,?,?,?,?,?,?,?,?)",
             deposit.nonce, kind, deposit.encode(), sum(x.amount for x in deposit.claims),
-                self._now(), payee, reference, refund_of, self.operator, self._shift_number(),
+                self._now(), payee, reference, refund_of,
+                    self.operator if operator is None else operator, self._shift_number(),
         )  # fmt: skip
 
     def _settle(self, client: CenterService, deposit: o.Deposit, report: m.SyncReport) -> None:

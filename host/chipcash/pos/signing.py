@@ -26,11 +26,12 @@ class Signing(Settling):
         payee: bytes,
         reference: str | None = None,
         refund_of: bytes | None = None,
+        operator: str | None = None,
     ) -> o.Deposit:
-        """Sign and store a transfer, inside a transaction: the deposit that is to be sent. Raises
-        InsufficientFunds."""
+        """Sign and store a transfer, inside a transaction: the deposit that is to be sent. operator: who
+        ordered it, by default this POS's. Raises InsufficientFunds."""
         deposit = self._sign_transfer(amount, payee)
-        self._store_deposit(deposit, kind, payee, reference, refund_of)
+        self._store_deposit(deposit, kind, payee, reference, refund_of, operator)
         for claim in deposit.claims:
             for item in claim.inputs:
                 self.store.execute(
