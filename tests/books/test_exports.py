@@ -8,7 +8,10 @@ import io
 import re
 import subprocess
 import sys
-from datetime import date, datetime
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import date, datetime, timedelta
 from importlib.resources import files
 from pathlib import Path
 
@@ -20,11 +23,24 @@ from hypothesis import strategies as st
 from lxml import etree
 
 from chipcash.bank.accounts import Accounts, Statement
-from chipcash.bank.camt import VERSIONS, MessageInvalid, camt053, camt054, read_camt
-from chipcash.books.exports import Period, beancount, csv_text, excel, pdf, period, slips
+from chipcash.bank.camt import VERSIONS, Entry, MessageInvalid, camt053, camt054, read_camt
+from chipcash.books import exports
+from chipcash.books.exports import (
+    Period,
+    beancount,
+    csv_text,
+    excel,
+    kept_fees,
+    pdf,
+    period,
+    slips,
+)
 from chipcash.books.layout import LANGUAGES, Words, money
-from chipcash.pos.events import Account, What
+from chipcash.pos import Pos
+from chipcash.pos.events import Account, Event, What, events
+from chipcash.pos.store import Store
 from chipcash.slips import SlipInvalid, read_slips
+from chipcash.transports import open_path
 from tests.books.test_reports import copied
 from tests.builders import DAY
 from tests.pos.shop import Shop
@@ -81,6 +97,42 @@ def test_beancount_accepts_the_journal_and_its_balances(busy: Shop, tmp_path: Pa
         assert wrong != journal and checked(wrong, tmp_path).returncode != 0
 
 
+def test_fees_are_of_the_days_and_tills_of_the_journal(busy: Shop, tmp_path: Path) -> None:
+    """And not all that a statement of a week, and of more tills, tells."""
+    chosen = of_second_day(busy)
+    paid = [event.ident for _, event in chosen.within() if event.what == What.SPENT]
+    day = date.fromtimestamp(busy.now)
+    credits = [
+        Entry(nonce, 599, 1, "1", "x", (day + timedelta(days=days)).isoformat())
+        for nonce in (*paid, bytes(16), None)
+        for days in (-2, -1, 0, 1)
+    ]
+    credits.append(Entry(paid[0], 599, 1, "1", "x", ""))
+    assert kept_fees(chosen, credits) == [(day, 1)]
+    done = checked(beancount(chosen, kept_fees(chosen, credits)), tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_till_at_work_is_exported_as_it_was_at_one_moment(
+    busy: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Report and events tell of the same payments, whatever comes while they are made."""
+    other = Pos(busy.pos.directory, clock=lambda: busy.now)
+    path = busy.card("late")
+
+    def late(store: Store) -> list[Event]:
+        with open_path(path) as connection:
+            other.charge(connection, 77)
+        return events(store)
+
+    monkeypatch.setattr(exports, "events", late)
+    chosen = of_second_day(busy)
+    other.close()
+    taken = [event for _, event in chosen.within() if event.what == What.TAKEN]
+    line = chosen.report.line(What.TAKEN)
+    assert (line.count, line.fen) == (len(taken), sum(event.amount for event in taken))
+
+
 def test_csv(busy: Shop) -> None:
     rows = list(csv.DictReader(io.StringIO(csv_text(of_second_day(busy), EN))))
     assert [row["event"] for row in rows][:2] == ["submitted", "verified"]
@@ -91,6 +143,9 @@ def test_csv(busy: Shop) -> None:
     for row in csv.reader(io.StringIO(everything)):
         assert not any(cell.startswith("=") for cell in row)  # an operator's name is no formula
     assert "'=HYPERLINK(1)" in everything
+    assert (
+        exports._csv_cell("text", "\uff1d1+1") == "'\uff1d1+1"
+    )  # in full width, which is read alike
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
@@ -105,6 +160,18 @@ def test_excel(busy: Shop, language: str) -> None:
     assert len(list(details.iter_rows())) == 1 + len(chosen.within())
     assert all(cell.data_type != "f" for row in details.iter_rows() for cell in row)
     assert len(report._charts) == 1
+
+
+def test_events_that_one_sheet_cannot_hold_are_on_the_next(
+    busy: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exports, "SHEET_ROWS", 5)
+    chosen = of_second_day(busy)
+    made = excel(chosen, EN)
+    _, *details = openpyxl.load_workbook(io.BytesIO(made)).worksheets
+    assert [sheet.title for sheet in details][:2] == ["Events", "Events 2"]
+    ids = [row[3] for sheet in details for row in list(sheet.iter_rows(values_only=True))[1:]]
+    assert ids == [event.ident.hex() for _, event in chosen.within()]
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
@@ -193,6 +260,7 @@ def entry(amount: str, currency: str = "CNY") -> str:
         "<a/>",
         "<Document/>",
         '<!DOCTYPE x [<!ENTITY a "b">]><Document/>',
+        '<!DOCTYPE x SYSTEM "file:///etc/passwd"><Document/>',
         entry("1", "EUR"),
         entry("1.001"),
         entry("NaN"),
@@ -204,8 +272,10 @@ def entry(amount: str, currency: str = "CNY") -> str:
 )
 def test_what_is_no_statement_is_refused(text: str) -> None:
     assert read_camt(entry("1").encode())
-    with pytest.raises(MessageInvalid):
-        read_camt(text.encode())
+    for encoding in ("utf-8", "utf-16"):
+        with pytest.raises(MessageInvalid) as refused:
+            read_camt(text.encode(encoding))
+        assert ("document type" in str(refused.value)) == ("DOCTYPE" in text)
 
 
 @given(st.binary(max_size=200), st.integers(0, 400), st.binary(min_size=1, max_size=4))
@@ -237,6 +307,52 @@ def test_a_banks_own_entries_are_read_past() -> None:
         (None, 150),
         (bytes.fromhex("ab" * 16), 150),
     ]
+
+
+@pytest.fixture
+def china(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """This machine's clock on the wall is eight hours ahead."""
+    with monkeypatch.context() as changed:
+        changed.setenv("TZ", "Asia/Shanghai")
+        time.tzset()
+        yield
+    time.tzset()
+
+
+@pytest.mark.usefixtures("china")
+def test_banks_write_charges_and_times_in_several_ways() -> None:
+    def read(fields: str) -> tuple[int, str]:
+        (found,) = read_camt(entry("1").replace("<Sts>", f"{fields}<Sts>").encode())
+        return found.fee, found.day
+
+    rate = '<Rcrd><Amt Ccy="CNY">0.02</Amt></Rcrd>'
+    total = '<TtlChrgsAndTaxAmt Ccy="CNY">0.05</TtlChrgsAndTaxAmt>'
+    assert read(f"<Chrgs>{rate}{rate}</Chrgs>")[0] == 4
+    assert read(f"<Chrgs>{total}{rate}</Chrgs>")[0] == 5
+    for text, day in (
+        ("<Dt>2026-11-28</Dt>", "2026-11-28"),
+        ("<Dt>2026-11-28+08:00</Dt>", "2026-11-28"),
+        ("<DtTm>2026-11-28T16:30:00Z</DtTm>", "2026-11-29"),
+        ("<DtTm>2026-11-28T16:30:00.5+08:00</DtTm>", "2026-11-28"),
+        ("<DtTm>2026-11-28T16:30:00</DtTm>", "2026-11-28"),
+        ("<DtTm>2026-11-28T24:00:00</DtTm>", "2026-11-28"),
+    ):
+        assert read(f"<BookgDt>{text}</BookgDt>")[1] == day
+
+
+@pytest.mark.usefixtures("china")
+def test_a_banks_day_is_the_one_of_its_calendar(statement: Statement) -> None:
+    """Also where that is not the one of UTC: what is booked at seven in China is of that day."""
+    since = int(datetime(2026, 11, 29).timestamp())
+    early = replace(statement.credits[0], time=since + 7 * 3600)
+    day = replace(statement, since=since, until=since + DAY, credits=(early,))
+    made = camt053(day, since + DAY)
+    assert [x.day for x in read_camt(made)] == ["2026-11-29"]
+    root = etree.fromstring(made)
+    dates = [x.text for x in root.iter("{*}Dt") if x.text and x.text.strip()]
+    assert dates == ["2026-11-29", "2026-11-29"]
+    schema = (SCHEMAS / "camt.053.001.13.xsd").read_bytes()
+    etree.XMLSchema(etree.fromstring(schema)).assertValid(root)
 
 
 def test_the_journal_books_every_kind(busy: Shop) -> None:

@@ -429,9 +429,7 @@ def test_what_is_next_names_the_till_and_the_day(shop: Shop, tmp_path: Path) -> 
     assert unpaid.next.endswith(f"slips --day {day} -o slips.bin --pos 'my till'")
 
 
-def test_what_is_spent_to_others_is_summed_apart_from_the_banks(
-    shop: Shop, tmp_path: Path
-) -> None:
+def test_what_is_spent_to_others_is_summed_apart_from_the_banks(shop: Shop, tmp_path: Path) -> None:
     bank = Bank(tmp_path, shop)
     shop.pay(shop.card(), 1200)
     shop.pos.sync(shop.center)

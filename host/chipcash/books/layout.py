@@ -35,11 +35,12 @@ class Words:
 
 @dataclass(frozen=True)
 class Table:
-    """A table. columns: name and kind of each, kind one of text, count, fen; rows: their cells."""
+    """A table. columns: name and kind of each, kind one of text, count, fen; rows: their cells, to be read
+    once where they are many."""
 
     name: str
     columns: tuple[tuple[str, str], ...]
-    rows: tuple[tuple[Cell, ...], ...]
+    rows: Iterable[tuple[Cell, ...]]
 
 
 _LINES = {
@@ -166,7 +167,7 @@ def event_table(happened: Iterable[tuple[str, Event]], words: Words) -> Table:
     return Table(
         words("Events"),
         tuple((words(name), kind) for name, kind in columns),
-        tuple(
+        (
             (
                 till,
                 moment(event.time),

@@ -126,7 +126,8 @@ class Reconciliation:
         }
 
 
-_PAYMENTS = "SELECT received.*, deposits.data AS deposit_data, deposits.receipt FROM received" \
+# Of a deposit only whether it was answered: its bytes would come with each of its payments.
+_PAYMENTS = "SELECT received.*, deposits.receipt IS NOT NULL AS answered FROM received" \
     " LEFT JOIN deposits ON deposits.nonce = received.deposit" \
     " WHERE (received.state IN ('PENDING', 'SUBMITTED') AND received.time < ?2) OR claim_id IN" \
     " (SELECT claim_id FROM changes WHERE time >= ?1 AND time < ?2) ORDER BY received.id"  # fmt: skip
@@ -231,7 +232,7 @@ class _Reconciler:
         state, claim_id = PaymentState(row["state"]), row["claim_id"]
         signed = self.receipt(row)
         word = signed[1].get(claim_id) if signed else None
-        if row["receipt"] is not None and word is None:
+        if row["answered"] and word is None:
             self.find(
                 Weight.DIFFERS, "receipt-forged", claim_id, row["amount"],
                 {Side.TILL: f"{state}, by a receipt that the center did not sign"},
@@ -292,11 +293,12 @@ class _Reconciler:
     def receipt(self, row: Row) -> Signed | None:
         """The receipt for a payment's deposit; verified once for all payments in it."""
         nonce = row["deposit"]
-        if nonce is None or row["receipt"] is None:
+        if nonce is None or not row["answered"]:
             return None
         if nonce not in self.receipts:
-            deposit = o.Deposit.decode(row["deposit_data"])
-            self.receipts[nonce] = receipt_word(row["receipt"], deposit, self.till.pos.trust)
+            found = self.till.pos.store.row("SELECT * FROM deposits WHERE nonce = ?", nonce)
+            deposit = o.Deposit.decode(found["data"])
+            self.receipts[nonce] = receipt_word(found["receipt"], deposit, self.till.pos.trust)
         return self.receipts[nonce]
 
     def waiting(self, row: Row, state: PaymentState) -> None:
