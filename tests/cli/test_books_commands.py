@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -56,12 +57,21 @@ def test_a_day_of_two_tills(cli: Cli, server: Server) -> None:
     ]
     text = cli.run("pos", "reconcile", "--statement", "empty.xml", code=1, **both).stdout
     assert "do NOT agree" in text and "next: Give the bank the slip" in text
+    # What is next works as it is typed, in a shop of several tills.
+    for finding in wrong["findings"]:
+        command = shlex.split(finding["next"].rpartition(": ")[2])
+        assert command[0] == "chipcash"
+        cli.json(*command[1:], **both)
+    assert (cli.folder / "slips.bin").exists()
 
-    # The proofs go to the bank, and its statement comes back.
-    assert cli.json("pos", "export", "--format", "slips", "-o", "slips.bin", **both)["count"] == 2
+    # The proofs go to the bank, and its statement comes back. What others were paid is not its business.
+    cli.json("pos", "spend", "1", keys[1])
+    cli.json("pos", "sync", CHIPCASH_POS="other")
+    assert cli.json("pos", "export", "--format", "slips", "-o", "slips.bin", **both)["count"] == 3
     reserve = cli.json("bank", "balance")["reserve_fen"]
     credited = cli.json("bank", "credit", "slips.bin")
     assert (credited["amount_fen"], credited["fee_fen"], credited["reserve_fen"]) == (2500, 12, 500)
+    assert credited["passed_over"] == 1
     assert cli.json("bank", "credit", "slips.bin")["credits"] == []
     now = cli.json("bank", "balance")
     assert (now["balance_fen"], now["reserve_fen"]) == (2000, reserve + 500)
@@ -73,12 +83,17 @@ def test_a_day_of_two_tills(cli: Cli, server: Server) -> None:
     done = cli.json("pos", "reconcile", *statement, "--every", "--bank", bank, *log, **both)
     assert done["agrees"] and [x["code"] for x in done["findings"]] == ["disputed"]
     assert done["sums"]["spent"] == {"till_fen": 2000, "center_fen": 2000, "bank_fen": 2000}
+    assert done["sums"]["elsewhere"] == {"till_fen": 100, "center_fen": 100, "bank_fen": None}
     assert done["sums"]["verified"]["till_fen"] == 3680
     assert done["report"]["fees_fen"] == 12
     assert "till and center agree" in cli.run("pos", "reconcile", "--offline").stdout
     yesterday = (date.today() - timedelta(days=1)).isoformat()
     assert cli.json("pos", "reconcile", "--day", yesterday, "--offline")["findings"] == []
     assert cli.json("pos", "reconcile", "--day", "today", code=2)
+    for day in ("0001-01-01", "9999-12-31"):
+        assert "calendar" in cli.json("pos", "report", "day", "--day", day, code=2)["message"]
+    for name in ("a\nb", "x" * 65, "\udcff"):
+        assert "a name" in cli.json("pos", "shift", "open", "--operator", name, code=2)["message"]
     assert "before --day" in cli.json("pos", "report", "day", "--to", yesterday, code=2)["message"]
     twice = ("--pos", "till", "--pos", "./till")
     assert "named before" in cli.json("pos", "reconcile", *twice, "--offline", code=12)["message"]
@@ -89,6 +104,9 @@ def test_a_day_of_two_tills(cli: Cli, server: Server) -> None:
         assert made["count"] > 8
     assert "36.80" in (cli.folder / "csv").read_text("utf-8-sig")
     assert "Expenses:Fees  0.12 CNY" in (cli.folder / "beancount").read_text()
+    cli.json("pos", "export", "--format", "pdf", "-o", "pdf", *statement, **both)
+    text = "".join(page.extract_text() for page in pypdf.PdfReader(cli.folder / "pdf").pages)
+    assert "what the bank kept" in text and "0.12" in text
     assert cli.json("bank", "credit", "csv", code=31)["error"] == "SlipInvalid"
     bad = cli.json("pos", "reconcile", "--statement", "csv", code=32)
     assert bad["error"] == "MessageInvalid"

@@ -75,6 +75,20 @@ def test_a_pending_payment_s_refund_is_promised_then_paid(shop: Shop) -> None:
         assert card.info().balance == 10000 - 700
 
 
+def test_a_promised_refund_is_who_promised_its(shop: Shop) -> None:
+    """In the reports too, and not who happens to synchronise, or pays somebody else first."""
+    paid = shop.pay(shop.card(), 1200)
+    shop.pos.operator = "an"
+    shop.pos.promise_refund(paid.nonce, 500)
+    shop.pos.operator = "bo"
+    shop.pos.sync(shop.center)
+    (transfer,) = shop.pos.transfers()
+    assert transfer.operator == "an"
+    groups = {x.value: x for x in shop.pos.x_report().groups if x.by == "operator"}
+    assert "bo" not in groups
+    assert {x.what: x.fen for x in groups["an"].lines}["refunded"] == 500
+
+
 def test_promises_stay_within_the_payment(shop: Shop) -> None:
     paid = shop.pay(shop.card(), 1000)
     shop.pos.promise_refund(paid.claim_id, 300)
