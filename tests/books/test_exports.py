@@ -266,6 +266,10 @@ def entry(amount: str, currency: str = "CNY") -> str:
         entry("NaN"),
         entry("-1"),
         entry("Infinity"),
+        entry("1e999999"),
+        entry("1_0"),
+        entry("1" * 19),
+        entry("."),
         entry("1").replace("<Sts>", "<BookgDt><Dt>2026-13-01</Dt></BookgDt><Sts>"),
         '<?xml version="1.0" encoding="klingon"?><Document/>',
     ],
@@ -276,6 +280,12 @@ def test_what_is_no_statement_is_refused(text: str) -> None:
         with pytest.raises(MessageInvalid) as refused:
             read_camt(text.encode(encoding))
         assert ("document type" in str(refused.value)) == ("DOCTYPE" in text)
+
+
+def test_amounts_as_banks_write_them() -> None:
+    amounts = ("1", "1.", "1.5", "01.50", "1.50000", " 1.5\n", "+1.5", "0", "9" * 18 + ".99")
+    found = [read_camt(entry(amount).encode())[0].fen for amount in amounts]
+    assert found == [100, 100, 150, 150, 150, 150, 150, 0, int("9" * 20)]
 
 
 @given(st.binary(max_size=200), st.integers(0, 400), st.binary(min_size=1, max_size=4))

@@ -13,7 +13,6 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-from decimal import Decimal, InvalidOperation
 from xml.etree import ElementTree as ET
 
 from chipcash.bank.accounts import Credit, Statement
@@ -172,14 +171,13 @@ def _fee(entry: ET.Element) -> int:
 
 
 def _fen(element: ET.Element | None) -> int:
-    text = "" if element is None else element.text or ""
-    try:
-        fen = Decimal(text) * 100
-        if element is None or element.get("Ccy") != _CURRENCY or fen != int(fen) or fen < 0:
-            raise InvalidOperation
-        return int(fen)
-    except (InvalidOperation, ValueError, OverflowError):
-        raise _invalid(f"an amount is not in whole fen of {_CURRENCY}") from None
+    text = "" if element is None else (element.text or "").strip()
+    # Of an amount ISO 20022 allows 18 digits, and five of them behind the point; here all after two are 0.
+    parts = re.fullmatch(r"\+?([0-9]{1,18})(?:\.([0-9]{0,2})0{0,3})?", text)
+    if element is None or element.get("Ccy") != _CURRENCY or parts is None:
+        raise _invalid(f"an amount is not in whole fen of {_CURRENCY}")
+    whole, fraction = parts.groups()
+    return int(whole) * 100 + int((fraction or "").ljust(2, "0"))
 
 
 def _document(message: str, version: str, name: str) -> tuple[ET.Element, ET.Element]:
