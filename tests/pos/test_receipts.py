@@ -21,13 +21,14 @@ import zxingcpp
 from PIL import Image
 
 from chipcash import qr
+from chipcash.center.errors import CenterUnreachable
 from chipcash.pos import PaymentState as P
 from chipcash.pos import Pos, PosError
 from chipcash.pos import receipts as r
 from chipcash.pos.printing import PrinterError, print_receipt, render_escpos, render_pdf
 from chipcash_wire import objects as o
 from tests.builders import DAY
-from tests.pos.shop import Shop
+from tests.pos.shop import BadNetwork, Shop
 
 SITE = "https://check.example/"
 
@@ -128,6 +129,18 @@ def test_a_promised_refund_is_on_it_with_its_proof(shop: Shop) -> None:
     shop.pos.sync(shop.center)
     lapsed = r.Receipt.of(shop.pos, shop.pos.payment(late.nonce))
     assert re.search(r"Refund lapsed 退款失效\s+5\.00 yuan", shown(lapsed)) and not lapsed.proofs
+
+
+def test_a_refund_of_which_nothing_went_back_is_not_on_it(shop: Shop) -> None:
+    paid = shop.pay(shop.card(), 1200)
+    shop.pos.sync(shop.center)
+    with pytest.raises(CenterUnreachable):
+        shop.pos.refund(paid.claim_id, 500, BadNetwork(shop.center, 0, answer=False))
+    (under_way,) = r.Receipt.of(shop.pos, shop.pos.payment(paid.claim_id)).returns
+    assert (under_way.amount, under_way.state) == (500, "refunding")
+    shop.now += 3 * DAY
+    shop.pos.sync(shop.center)  # too late
+    assert not r.Receipt.of(shop.pos, shop.pos.payment(paid.claim_id)).returns
 
 
 @pytest.mark.parametrize("language", r.LANGUAGES)

@@ -218,7 +218,9 @@ class Receipt:
                 "refunding" if row["settled_fen"] is None else "refunded",
             )
             for row in pos.store.all(
-                "SELECT amount, settled_fen, time FROM deposits WHERE refund_of = ? ORDER BY id",
+                # Of one that came too late nothing went back: it is made again, or is none.
+                "SELECT amount, settled_fen, time FROM deposits WHERE refund_of = ?"
+                " AND settled_fen IS NOT 0 ORDER BY id",
                 payment.claim_id,
             )
         ]
