@@ -24,7 +24,7 @@ from lxml import etree
 
 from chipcash.bank.accounts import Accounts, Statement
 from chipcash.bank.camt import VERSIONS, Entry, MessageInvalid, camt053, camt054, read_camt
-from chipcash.books import exports
+from chipcash.books import exports, layout
 from chipcash.books.exports import (
     Period,
     beancount,
@@ -190,8 +190,6 @@ def test_pdf(busy: Shop, language: str) -> None:
 
 
 def test_every_word_is_there_in_chinese(busy: Shop) -> None:
-    from chipcash.books import layout
-
     zh = Words("zh")
     for report in (busy.pos.x_report(), of_second_day(busy).report):
         for table in layout.tables(report, zh):
@@ -200,6 +198,17 @@ def test_every_word_is_there_in_chinese(busy: Shop) -> None:
     layout.event_table(of_second_day(busy).within(), zh)
     for name, meaning in layout._LINES.values():
         assert zh(name) != name and zh(meaning) != meaning
+
+
+def test_names_that_begin_alike_are_told_apart(shop: Shop) -> None:
+    for name, amount in (("cashier-of-the-north", 100), ("cashier-of-the-south", 200)):
+        shop.pos.operator = name
+        shop.pay(shop.card(name), amount)
+    (table,) = (x for x in layout.tables(shop.pos.x_report(), EN) if x.name == "By operator")
+    assert [row[:2] for row in table.rows] == [
+        ("cashier-of-the-north", 100),
+        ("cashier-of-the-south", 200),
+    ]
 
 
 SCHEMAS = files("openpurse") / "schemas"
@@ -338,6 +347,8 @@ def test_banks_write_charges_and_times_in_several_ways() -> None:
     rate = '<Rcrd><Amt Ccy="CNY">0.02</Amt></Rcrd>'
     total = '<TtlChrgsAndTaxAmt Ccy="CNY">0.05</TtlChrgsAndTaxAmt>'
     assert read(f"<Chrgs>{rate}{rate}</Chrgs>")[0] == 4
+    back = rate.replace("</Rcrd>", "<CdtDbtInd>CRDT</CdtDbtInd></Rcrd>")
+    assert read(f"<Chrgs>{rate}{back}</Chrgs>")[0] == 2
     assert read(f"<Chrgs>{total}{rate}</Chrgs>")[0] == 5
     for text, day in (
         ("<Dt>2026-11-28</Dt>", "2026-11-28"),

@@ -167,7 +167,8 @@ def _fee(entry: ET.Element) -> int:
     total = entry.find("Chrgs/TtlChrgsAndTaxAmt")
     if total is not None:
         return _fen(total)
-    return sum(_fen(part) for part in entry.findall("Chrgs/Rcrd/Amt"))
+    parts = entry.findall("Chrgs/Rcrd")
+    return sum(_fen(x.find("Amt")) for x in parts if x.findtext("CdtDbtInd") != "CRDT")
 
 
 def _fen(element: ET.Element | None) -> int:

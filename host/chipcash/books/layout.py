@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 
 from chipcash.pos.events import ACCOUNTS, Account, Event, What
-from chipcash.pos.reports import Kind, Line, Report
+from chipcash.pos.reports import Group, Kind, Line, Report
 
 __all__ = ["LANGUAGES", "Table", "Words", "event_table", "moment", "money", "tables", "title"]
 
@@ -147,7 +147,7 @@ def tables(report: Report, words: Words) -> list[Table]:
         )
     for by, name in _BY.items():
         rows: list[tuple[Cell, ...]] = [
-            (_value(group.value, words), *(_fen(group.lines, what) for what in _GROUP_LINES))
+            (_value(group, words), *(_fen(group.lines, what) for what in _GROUP_LINES))
             for group in report.groups
             if group.by == by
         ]
@@ -202,8 +202,9 @@ def _earlier(line: Line, words: Words) -> str:
     return f"; {words('of it from before')}: {line.earlier}, {money(line.earlier_fen)}"
 
 
-def _value(value: str, words: Words) -> str:
-    return value[:16] if value else words("none")
+def _value(group: Group, words: Words) -> str:
+    """Of a till's key its beginning, of anything else all: two names may begin alike."""
+    return group.value[: 16 if group.by == "till" else None] or words("none")
 
 
 def _fen(lines: Iterable[Line], what: What) -> int:
