@@ -357,6 +357,12 @@ def test_a_slip_proves_or_is_refused(shop: Shop, tmp_path: Path) -> None:
     stranger = Accounts(tmp_path / "b.db", bank.key, shop.net.trust, create=True)
     with pytest.raises(BankError, match="No merchant"):
         stranger.credit(good)
+    for fee in (None, 0, 25):  # that a till is added is no reason to change the fee
+        was = bank.accounts.merchant("6222-01").fee_bp
+        added = bank.accounts.add("6222-01", "Kiosk", (bytes(32) + b"x",), fee)
+        assert added.fee_bp == (was if fee is None else fee)
+    assert bank.accounts.add("6222-01", "Kiosk").fee_bp == 25
+    assert stranger.add("1", "x").fee_bp == 0
     with pytest.raises(BankError, match="another merchant"):
         bank.accounts.add("6222-02", "Other", (shop.pos.public,))
     for account, name in (("", "x"), ("1" * 35, "x"), ("1\n", "x"), ("1", ""), ("1", "a\x01")):

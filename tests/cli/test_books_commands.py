@@ -87,6 +87,10 @@ def test_a_day_of_two_tills(cli: Cli, server: Server) -> None:
     assert done["sums"]["verified"]["till_fen"] == 3680
     assert done["report"]["fees_fen"] == 12
     assert "till and center agree" in cli.run("pos", "reconcile", "--offline").stdout
+    cli.json("pos", "shift", "open")
+    unwritten = cli.json("pos", "shift", "close", "-o", "none/z.pdf", code=12)
+    assert "Shift 2 is closed" in unwritten["message"]
+    assert cli.json("pos", "report", "z", "2", "-o", "z.pdf")["number"] == 2
     yesterday = (date.today() - timedelta(days=1)).isoformat()
     assert cli.json("pos", "reconcile", "--day", yesterday, "--offline")["findings"] == []
     assert cli.json("pos", "reconcile", "--day", "today", code=2)

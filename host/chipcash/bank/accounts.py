@@ -117,9 +117,10 @@ class Accounts:
         self._db.close()
 
     def add(
-        self, account: str, name: str, tills: tuple[bytes, ...] = (), fee_bp: int = 0
+        self, account: str, name: str, tills: tuple[bytes, ...] = (), fee_bp: int | None = None
     ) -> Merchant:
         """Open an account, or add tills to it and change its name and fee, which is for later credits only.
+        fee_bp: None leaves it, and is zero for a new account.
 
         Raises BankError (account) if a till is another merchant's, or number or name are none that ISO 20022
         has.
@@ -136,8 +137,9 @@ class Accounts:
             )
         with self._db.transaction():
             (merchant,) = self._db.row(
-                "INSERT INTO merchants (account, name, fee_bp) VALUES (?,?,?) ON CONFLICT (account)"
-                " DO UPDATE SET name = excluded.name, fee_bp = excluded.fee_bp RETURNING id",
+                "INSERT INTO merchants (account, name, fee_bp) VALUES (?1, ?2, ifnull(?3, 0))"
+                " ON CONFLICT (account)"
+                " DO UPDATE SET name = excluded.name, fee_bp = ifnull(?3, fee_bp) RETURNING id",
                 account, name, fee_bp,
             )  # fmt: skip
             for key in tills:

@@ -587,7 +587,8 @@ def _compare_bank(
                     Weight.DIFFERS, "unknown-credit", "", entry.nonce.hex(), entry.fen + entry.fee,
                     {
                         Side.TILL: "none of these tills has paid that",
-                        Side.BANK: f"credited {yuan(entry.fen)} on {entry.day} as {entry.reference}",
+                        Side.BANK: f"credited {yuan(entry.fen)} to {entry.account} on {entry.day} as "
+                        f"{entry.reference}",
                     },
                     (f"the bank's entry {entry.reference}",),
                     "Name the till that is missing, with --pos. If none is: a till's books are an old copy "

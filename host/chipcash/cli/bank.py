@@ -197,14 +197,12 @@ def sync(directory: Path, url: str) -> Report:
 @click.option(
     "--fee-bp",
     type=click.IntRange(0, 10000),
-    default=0,
-    show_default=True,
     metavar="N",
-    help="What the bank keeps of a credit, in hundredths of a percent.",
+    help="What the bank keeps of a credit, in hundredths of a percent; by default as it was, at first 0.",
 )
 @home_option
 def merchant(
-    account: str, name: str, tills: tuple[bytes, ...], fee_bp: int, directory: Path
+    account: str, name: str, tills: tuple[bytes, ...], fee_bp: int | None, directory: Path
 ) -> Report:
     """Open a merchant's ACCOUNT, by its number, or add tills to it and change its NAME and fee."""
     with closing(Home(directory).accounts(create=True)) as accounts:

@@ -25,6 +25,7 @@ from chipcash.cli.base import (
     when,
 )
 from chipcash.cli.till import operator_option, other_center_option, pos_option
+from chipcash.errors import ChipcashError
 from chipcash.pos import Payment, Pos, PosError
 
 if TYPE_CHECKING:
@@ -192,7 +193,15 @@ def close(directory: Path, operator: str, language: str, paper: Path | None) -> 
     with Pos(directory, operator=operator) as pos:
         closed = pos.close_shift()
         report = pos.z_report(closed.number)
-    return _shown(report, language, paper)
+    try:
+        return _shown(report, language, paper)
+    except (ChipcashError, OSError) as error:
+        raise PosError(
+            f"Shift {closed.number} is closed, and its Z report is in the books. The PDF was not written: "
+            f"{error}",
+            hint=f"Have it again: chipcash pos report z {closed.number} -o FILE.pdf",
+            shift=closed.number,
+        ) from error
 
 
 @shift.command("list")
