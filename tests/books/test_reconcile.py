@@ -429,10 +429,11 @@ def test_what_is_next_names_the_till_and_the_day(shop: Shop, tmp_path: Path) -> 
     (waiting,) = reconcile(tills, 0, shop.now + 1, now=shop.now).findings
     assert waiting.next.endswith("chipcash pos sync --pos 'my till'")
     shop.pos.sync(shop.center)
-    shop.pos.spend(1000, shop.net.public("bank"), shop.center)
+    sent = shop.pos.spend(1000, shop.net.public("bank"), shop.center)
     (unpaid,) = reconcile(tills, 0, shop.now + 1, now=shop.now, credits=[]).findings
     day = date.fromtimestamp(shop.now)
-    assert unpaid.next.endswith(f"slips --day {day} -o slips.bin --pos 'my till'")
+    file = f"slip-{sent.nonce.hex()[:8]}.bin"
+    assert unpaid.next.endswith(f"slips --day {day} -o {file} --pos 'my till'")
 
 
 def test_what_is_spent_to_others_is_summed_apart_from_the_banks(shop: Shop, tmp_path: Path) -> None:

@@ -603,7 +603,8 @@ def _uncredited(till: Till, row: Row, entry: Entry | None, count: int) -> Findin
     slip = _of_deposit(row["nonce"])
     paid = f"{row['kind']}: {yuan(row['settled_fen'])}, settled by the center"
     day = datetime.fromtimestamp(row["settled_time"]).date()
-    export = _command(f"export --format slips --day {day} -o slips.bin", till)
+    file = f"slip-{row['nonce'].hex()[:8]}.bin"  # one for each finding: none replaces another's
+    export = _command(f"export --format slips --day {day} -o {file}", till)
     if entry is None:
         code, told = "not-credited", "nothing"
         then = f"Give the bank the slip, again if need be; it credits none twice: {export}"
