@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 __all__ = ["browser", "chromium", "new_page"]
 
-_TIMEOUT_MS = 10_000
+_TIMEOUT_MS = 60_000
+"""What comes at once, a busy machine may bring after half a minute."""
 _ARGUMENTS = (
     "--no-sandbox",  # tests may run as root, as in a container
     "--disable-gpu",

@@ -58,6 +58,7 @@ def _run(
             argv,
             env={
                 **environment,
+                **{name: value for name, value in os.environ.items() if name == "CHIPCASH_ROUNDS"},
                 "CHIPCASH_SCRATCH": str(scratch),
                 "CHIPCASH_VECTORS": f"{_VECTORS}/",
                 "CHIPCASH_TROPIC01": str(chip.port),
@@ -78,6 +79,15 @@ def test_module(module: str, compiled: Path, tmp_path: Path) -> None:
     source = (_PORTABLE / f"{module}.py").read_text()
     heap = _MORE_HEAP.get(module, runtime.HEAP)
     assert f"passed: {source.count('def test_')}" in _run(module, compiled, tmp_path, heap=heap)
+
+
+@pytest.mark.long
+def test_fuzz_in_three_rounds(
+    compiled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All rounds; `make test` has the first of each."""
+    monkeypatch.setenv("CHIPCASH_ROUNDS", "3")
+    assert "passed: 3" in _run("test_fuzz", compiled, tmp_path)
 
 
 def test_crypto_where_there_is_no_viper(compiled: Path, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import shutil
 import sys
 import threading
 import tty
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -126,7 +127,10 @@ def test_a_new_board_and_the_next_version(pico: PicoBoard, images: list[Path]) -
         ]
 
 
-@pytest.mark.parametrize("finished", [4, pytest.param(1, marks=pytest.mark.long)])
+@pytest.mark.parametrize(
+    ("each", "finished"),
+    [pytest.param(3, 4, id="each third"), pytest.param(1, 1, id="all", marks=pytest.mark.long)],
+)
 @pytest.mark.parametrize(
     ("old", "fault"),
     [
@@ -138,10 +142,11 @@ def test_a_new_board_and_the_next_version(pico: PicoBoard, images: list[Path]) -
     ids=["new board, cut", "old firmware, cut", "old firmware, worn", "new board, worn"],
 )
 def test_power_at_every_operation_of_the_flash(
-    pico: PicoBoard, images: list[Path], old: bool, fault: str, finished: int
+    pico: PicoBoard, images: list[Path], old: bool, fault: str, each: int, finished: int
 ) -> None:
     """Power goes half way through, or the chip takes nothing from there on: the old, or all of the new.
-    finished: after each so many the same command finishes it; not each time, for the time that it takes."""
+    each: only so many, for the time that they take, and where the outcome changes those between; finished:
+    after each so many of them the same command finishes it."""
     if old:
         flashed(pico, images[0])
     content = pico.flash.read_bytes()
@@ -149,8 +154,9 @@ def test_power_at_every_operation_of_the_flash(
     operations = pico.operations
     before, after = says("1.0") if old else "", says("2.0-longer")
     new = Image.load(images[1]).build
-    seen = set()
-    for number in range(1, operations + 1):
+
+    def interrupted(number: int) -> tuple[bool, str]:
+        """Whether a failure was told, and what the board says then."""
         pico.flash.write_bytes(content)
         told = ""
         with pico.on(**{fault: number}) as line:
@@ -159,7 +165,6 @@ def test_power_at_every_operation_of_the_flash(
             except FlashError as error:
                 told = error.message
         said = pico.start()
-        seen.add((bool(told), said))
         assert said in (before, after), number
         assert said == after or told
         found = installed(pico)
@@ -168,11 +173,20 @@ def test_power_at_every_operation_of_the_flash(
         elif "has no firmware yet" in told or "still has the firmware" in told:
             assert said == before, number
         assert money(pico) == MONEY
-        if number % finished == 0:
+        return bool(told), said
+
+    seen = {}
+    for turn, number in enumerate((*range(1, operations, each), operations), 1):
+        seen[number] = interrupted(number)
+        if turn % finished == 0:
             flashed(pico, images[1])
             assert pico.start() == after and installed(pico).complete
-    assert (True, before) in seen
-    assert not old or (True, after) in seen  # the old folder was still to be removed
+    for first, last in pairwise(sorted(seen)):
+        if seen[first] != seen[last]:
+            seen |= {number: interrupted(number) for number in range(first + 1, last)}
+    outcomes = set(seen.values())
+    assert (True, before) in outcomes
+    assert not old or (True, after) in outcomes  # the old folder was still to be removed
 
 
 @pytest.mark.parametrize("old", [False, True], ids=["new board", "old firmware"])

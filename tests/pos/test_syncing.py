@@ -411,15 +411,16 @@ def cut_off_everywhere(
     work: Callable[[Shop, CenterService], object],
     check: Callable[[Shop], None],
     after: bool,
+    each: int,
 ) -> int:
-    """Do the work on copies of one world, each cut off one SQL statement later; how many there were."""
+    """Do the work on copies of one world, each cut off so many SQL statements later; how many there were."""
     template = tmp_path / "template"
     template.mkdir()
     shop = world(template)
     prepare(shop)
     now = shop.now
     shop.close()
-    for n in range(10**6):
+    for n in range(after * (each // 2), 10**6, each):
         shutil.copytree(template, tmp_path / str(n))
         shop = Shop(tmp_path / str(n))
         shop.now = now
@@ -438,9 +439,16 @@ def cut_off_everywhere(
     raise AssertionError
 
 
+EACH = pytest.mark.parametrize("each", [3, pytest.param(1, marks=pytest.mark.long)])
+"""Each statement by `make test-long`, else each third; before and after are of different ones."""
+
+
+@EACH
 @pytest.mark.usefixtures("small")
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-def test_a_sync_cut_off_at_any_statement_is_resumed(tmp_path: Path, after: bool) -> None:
+def test_a_sync_cut_off_at_any_statement_is_resumed(
+    tmp_path: Path, after: bool, each: int
+) -> None:
     (tmp_path / "whole").mkdir()
     whole = world(tmp_path / "whole")
     expected = finish(whole)
@@ -451,13 +459,16 @@ def test_a_sync_cut_off_at_any_statement_is_resumed(tmp_path: Path, after: bool)
         assert finish(shop) == expected
 
     n = cut_off_everywhere(
-        tmp_path, lambda shop: None, lambda shop, center: shop.pos.sync(center), check, after
+        tmp_path, lambda shop: None, lambda shop, center: shop.pos.sync(center), check, after, each
     )
     assert n > 60
 
 
+@EACH
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-def test_a_transfer_cut_off_at_any_statement_is_paid_once(tmp_path: Path, after: bool) -> None:
+def test_a_transfer_cut_off_at_any_statement_is_paid_once(
+    tmp_path: Path, after: bool, each: int
+) -> None:
     """The next sync finishes it, and repeating the order by its reference pays nothing twice."""
 
     def prepare(shop: Shop) -> None:
@@ -477,4 +488,4 @@ def test_a_transfer_cut_off_at_any_statement_is_paid_once(tmp_path: Path, after:
         (transfer,) = shop.pos.transfers()
         assert transfer.settled_fen == 200
 
-    assert cut_off_everywhere(tmp_path, prepare, order, check, after) > 20
+    assert cut_off_everywhere(tmp_path, prepare, order, check, after, each) > 20

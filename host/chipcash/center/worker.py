@@ -87,12 +87,14 @@ class Worker:
         try:
             while not self._ended.is_set():
                 try:
-                    table, _ = await read_table(client)
+                    table = await self._look(client)
                 except (NatsError, TimeoutError, OSError, CenterError) as error:
                     if ready is not None and isinstance(error, CenterError):
                         raise
                     _log.warning("Where partitions are cannot be read just now: %s", error)
                 else:
+                    if table is None:
+                        break
                     await self._assign(client, table)
                     if ready is not None:
                         ready()
@@ -103,6 +105,18 @@ class Worker:
             await asyncio.gather(*(work.end() for work in self._working.values()))
             with suppress(NatsError, OSError):  # where NATS has ended, so has the connection
                 await client.close()
+
+    async def _look(self, client: NATS) -> Table | None:
+        """Where partitions are; None if it is to end meanwhile, since NATS may be away for long."""
+        looking = asyncio.create_task(read_table(client))
+        ended = asyncio.create_task(self._ended.wait())
+        await asyncio.wait((looking, ended), return_when=asyncio.FIRST_COMPLETED)
+        ended.cancel()
+        if looking.done():
+            table, _ = looking.result()
+            return table
+        looking.cancel()
+        return None
 
     async def _assign(self, client: NATS, table: Table) -> None:
         """Work on the partitions that are here and stay, and on no other."""
