@@ -33,7 +33,6 @@ _MASK = """() => {
     for (const time of document.querySelectorAll("time"))
         time.textContent = time.textContent.length > 6 ? "2026-11-28 14:03" : "14:03";
     for (const id of document.querySelectorAll(".id")) id.textContent = "0".repeat(id.textContent.length);
-    for (const each of document.querySelectorAll(".languages")) each.style.visibility = "hidden";
     document.documentElement.style.caretColor = "transparent";
 }"""
 

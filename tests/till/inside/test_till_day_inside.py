@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,6 +40,12 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 @pytest.fixture(scope="module")
 def album() -> Album:
     return Album("till")
+
+
+@pytest.fixture(scope="module")
+def chinese() -> Album:
+    """The same screens for the manual in Chinese."""
+    return Album("till-zh")
 
 
 @pytest.fixture(scope="module")
@@ -125,20 +132,51 @@ def shown(
     album.take(page, screen, *masked, main=main)
 
 
-def test_a_day_at_the_till(stall: Stall, browser: Browser, album: Album) -> None:
+def also(page: Page, other: Page, album: Album, screen: str, *masked: tuple[str, str]) -> None:
+    """A picture of the same screen in another browser, which is in Chinese, as the same person."""
+    other.context.clear_cookies()
+    other.context.add_cookies(page.context.cookies())  # type: ignore[arg-type]
+    other.goto(page.url)
+    for typed in page.locator("input.amount").all():
+        other.locator("input.amount").fill(typed.input_value())
+    if other.locator(".receipt svg").count():
+        same_code(other)
+    album.take(other, screen, *masked)
+
+
+def same_code(page: Page) -> None:
+    """Put CODE in the place of a receipt's code."""
+    page.evaluate(
+        """code => {
+            const svg = document.querySelector(".receipt svg");
+            const made = new DOMParser().parseFromString(code, "text/html").querySelector("svg");
+            svg.setAttribute("viewBox", made.getAttribute("viewBox"));
+            svg.replaceChildren(...made.children);
+        }""",
+        CODE,
+    )
+
+
+def test_a_day_at_the_till(stall: Stall, browser: Browser, album: Album, chinese: Album) -> None:
     card = stall.sandbox.directory / "card.img"
     stall.sandbox.new_card(card, 100_000)
     poor = stall.sandbox.directory / "poor.img"
     stall.sandbox.new_card(poor, 500)
     reader = stall.reader
-    with new_page(browser, viewport={"width": 800, "height": 1100}, locale="en-GB") as page:
+    with (
+        new_page(browser, viewport={"width": 800, "height": 1100}, locale="en-GB") as page,
+        new_page(browser, locale="zh-CN") as other,
+    ):
+        in_chinese = partial(also, page, other, chinese)
         # Li begins the day.
         page.goto(stall.url)
+        in_chinese("login")
         shown(page, album, "login")
         begin(page, "li")
         page.get_by_role("button", name="Open a shift").click()
         page.locator("#amount").wait_for()
         page.keyboard.type("36.80")
+        in_chinese("charge")
         shown(page, album, "charge", main=True)
         page.locator("#amount").fill("7")
         page.keyboard.press("Escape")
@@ -147,6 +185,7 @@ def test_a_day_at_the_till(stall: Stall, browser: Browser, album: Album) -> None
         # A customer pays.
         charge(page, "36.80")
         said(page, "Present the card")
+        in_chinese("present")
         shown(page, album, "present")
         reader.insert(card, RUNTIME)
         page.get_by_role("heading", name="Paid", exact=True).wait_for()
@@ -154,6 +193,7 @@ def test_a_day_at_the_till(stall: Stall, browser: Browser, album: Album) -> None
         assert page.locator(".last.good").text_content()
         page.get_by_text("Synchronised,").wait_for()
         page.get_by_text("Pending: 0.00 yuan (0)").wait_for()  # it was verified meanwhile
+        in_chinese("paid")
         shown(page, album, "paid", main=True)
         reader.remove()
         following(page)
@@ -169,6 +209,7 @@ def test_a_day_at_the_till(stall: Stall, browser: Browser, album: Album) -> None
         page.get_by_role("heading", name="Not known whether it is paid").wait_for()
         said(page, "same card")
         assert page.locator(".last.doubt").count() == 1
+        in_chinese("unknown", (".why", "连接中断。"))
         shown(page, album, "unknown", (".why", "The connection broke."), main=True)
         page.goto(f"{stall.url}/queue")  # the answer is there on every screen
         assert "not known" in (page.locator(".last").text_content() or "")
@@ -185,6 +226,7 @@ def test_a_day_at_the_till(stall: Stall, browser: Browser, album: Album) -> None
         charge(page, "150")
         reader.insert(card, RUNTIME)
         page.locator("#pin").wait_for()
+        in_chinese("pin")
         shown(page, album, "pin")
         page.wait_for_function("() => document.activeElement.id === 'pin'")
         page.keyboard.type("000000")
@@ -203,6 +245,7 @@ def test_a_day_at_the_till(stall: Stall, browser: Browser, album: Album) -> None
         reader.insert(poor, RUNTIME)
         page.get_by_role("heading", name="Not paid").wait_for()
         page.locator(".do", has_text="The card holds less than the amount.").wait_for()
+        in_chinese("refused")
         shown(page, album, "refused")
         reader.remove()
         following(page)
@@ -221,9 +264,15 @@ def test_a_day_at_the_till(stall: Stall, browser: Browser, album: Album) -> None
             page.get_by_role("navigation", name="Pages").get_by_role("link", name="Queue").click()
             rows = page.locator("tbody tr")
             assert [x.split()[0] for x in rows.all_inner_texts()] == ["8.00", "20.05"]
+            in_chinese("queue", (".state", "待验证"))
             shown(page, album, "queue", (".state", "PENDING"), main=True)
             page.goto(f"{stall.url}/sync")
             page.get_by_text("does not answer").wait_for()
+            in_chinese(
+                "sync",
+                ("#main .problem p:first-child", "登记中心没有回应。"),
+                ("#main ul li", "pcsc:chipcash reader：可用"),
+            )  # fmt: skip
             shown(
                 page, album, "sync",
                 ("#main .problem p:first-child", "The registration center does not answer."),
@@ -263,22 +312,16 @@ def test_a_day_at_the_till(stall: Stall, browser: Browser, album: Album) -> None
         page.get_by_role("link", name="Receipt").click()
         page.get_by_role("button", name="Print").click()
         page.get_by_text("The receipt is printed.").wait_for()
-        page.evaluate(
-            """code => {
-                const svg = document.querySelector(".receipt svg");
-                const made = new DOMParser().parseFromString(code, "text/html").querySelector("svg");
-                svg.setAttribute("viewBox", made.getAttribute("viewBox"));
-                svg.replaceChildren(...made.children);
-            }""",
-            CODE,
-        )
         moment, ident = "2026-11-28 14:03:00 +0000", "00000000"
         values = zip((4, 5, 6), (moment, f"...{ident}", ident), strict=True)
-        masked = ((f".receipt dd:nth-of-type({number})", text) for number, text in values)
+        masked = [(f".receipt dd:nth-of-type({number})", text) for number, text in values]
+        in_chinese("receipt", *masked)
+        same_code(page)
         shown(page, album, "receipt", *masked)
         page.get_by_role("link", name="Payment", exact=True).click()
         page.get_by_role("link", name="Refund").click()
         page.get_by_label("Amount in yuan").fill("49.90")
+        in_chinese("refund")
         shown(page, album, "refund")
         page.get_by_label("Amount in yuan").fill("49.90")
         page.get_by_role("button", name="Refund").click()
@@ -291,11 +334,13 @@ def test_a_day_at_the_till(stall: Stall, browser: Browser, album: Album) -> None
 
         # And closes the day.
         page.get_by_role("navigation", name="Pages").get_by_role("link", name="Shift").click()
+        in_chinese("shift")
         shown(page, album, "shift", main=True)
         page.get_by_label("The shift is over").check()
         page.get_by_role("button", name="Close the shift").click()
         page.get_by_role("heading", name="Z report 1").wait_for()
         assert page.get_by_role("row").filter(has_text="Taken").get_by_text("229.34").count() == 1
+        in_chinese("report")
         shown(page, album, "report")
         page.get_by_role("link", name="Shift", exact=True).last.click()
         page.get_by_role("button", name="Open a shift").wait_for()
@@ -372,6 +417,7 @@ def test_two_tablets_and_a_session_that_is_over(stall: Stall, browser: Browser) 
         assert other.get_by_role("button", name="Log out").count() == 1
 
 
-def test_the_pictures_are_as_they_were(album: Album) -> None:
+def test_the_pictures_are_as_they_were(album: Album, chinese: Album) -> None:
     assert len(album.names) > 20, "the day at the till was not over"
     album.check()
+    chinese.check()
