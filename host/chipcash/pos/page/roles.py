@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What who works at a till may do. docs/till.md says why these roles and no others."""
+"""What who works at a till may do. docs/till/README.md says why these roles and no others."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ RULES = Rules(
     ROLES, "chipcash pos staff", pins=frozenset({"cashier"}), idle_s=30 * 60, absolute_s=14 * 3600
 )
 """Of their accounts. Who takes money logs in with a PIN, often and with a customer waiting; who gives money
-back logs in with a password. docs/till.md says what a PIN is worth."""
+back logs in with a password. docs/till/README.md says what a PIN is worth."""
 
 
 def staff_file(directory: Path) -> Path:

@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The operator's manual says what the page says: what it quotes is there, in both languages the same."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import click
+import pytest
+
+import chipcash.pos.page
+from chipcash.cli import root
+from chipcash.people.words import LANGUAGES, chinese
+from chipcash.pos.page.views import WARNINGS
+
+MANUAL = Path(__file__).parents[2] / "docs/till"
+PAGES = sorted(MANUAL.glob("*.md"))
+TEXTS = chinese(Path(chipcash.pos.page.__path__[0])) | {name: name for name in LANGUAGES.values()}
+"""All that the till's page says, in English, and its Chinese."""
+
+
+def quoted(file: Path) -> set[str]:
+    """What a page of the manual quotes from the till's: in English *so*, in Chinese 【so】."""
+    text = file.read_text("utf-8")
+    if file.parent.name == "zh":
+        return set(re.findall("【(.*?)】", text))
+    text = re.sub(r"^```.*?^```$|`[^`]+`", "", text, flags=re.M | re.S)
+    found = re.findall(r"(?:(?<!\*)|(?<=\*\*))\*(?!\*)([^*]+)\*{1,3}", text)
+    return {" ".join(each.split()) for each in found}
+
+
+@pytest.mark.parametrize("file", PAGES, ids=lambda file: file.stem)
+def test_it_calls_things_as_the_page_does(file: Path) -> None:
+    english, translated = quoted(file), quoted(MANUAL / "zh" / file.name)
+    # Of several sentences the first is enough.
+    keys = {
+        next((x for x in TEXTS if x.startswith(f"{text} ")), text) if text[-1] == "." else text
+        for text in english
+    }
+    assert keys - set(TEXTS) == set()
+    assert translated == {TEXTS[key] for key in keys}
+
+
+def test_each_page_is_in_both_languages() -> None:
+    assert len(PAGES) > 10
+    assert {file.name for file in (MANUAL / "zh").glob("*.md")} == {file.name for file in PAGES}
+    for folder in (MANUAL, MANUAL / "zh"):
+        listed = (folder / "README.md").read_text("utf-8")
+        assert [x.name for x in PAGES if f"({x.name})" not in listed] == ["README.md"]
+
+
+def test_every_warning_is_explained() -> None:
+    """With what to do, in the last column of a table."""
+    for folder, mark, words in ((MANUAL, "*", str), (MANUAL / "zh", "【", TEXTS.__getitem__)):
+        text = (folder / "warnings.md").read_text("utf-8")
+        rows = re.findall(r"^\| (.)(.*?). \| ([^|]+) \| ([^|]{10,}) \|$", text, re.M)
+        assert {row[0] for row in rows} == {mark}
+        assert {row[1] for row in rows} == {words(said) for said in WARNINGS.values()}
+
+
+@pytest.mark.parametrize("folder", [MANUAL, MANUAL / "zh"], ids=["en", "zh"])
+def test_its_commands_are_commands(folder: Path) -> None:
+    """Those within a line; whole blocks are run by test_docs.py."""
+    found = [
+        line
+        for file in sorted(folder.glob("*.md"))
+        for line in re.findall("(?<!`)`(chipcash [^`]+)`", file.read_text("utf-8"))
+    ]
+    assert len(found) > 20
+    for line in found:
+        command: click.Command = root
+        words = shlex.split(line)[1:]
+        with click.Context(root) as context:
+            while words and isinstance(command, click.Group):
+                inner = command.get_command(context, words[0])
+                assert inner is not None, line
+                command, words = inner, words[1:]
+            known = {name for option in command.params for name in option.opts}
+        assert {word for word in words if word.startswith("-")} <= known, line
