@@ -114,7 +114,8 @@ def test_python(file: Path) -> None:
 def test_links(file: Path) -> None:
     """Links within the project lead to what is there."""
     text = re.sub(r"^```.*?^```$", "", file.read_text(), flags=re.MULTILINE | re.DOTALL)
-    for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", text):
+    pictures = re.findall(r'<img [^>]*src="([^"]+)"', text)
+    for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", text) + pictures:
         if "://" not in target:
             assert (file.parent / target).exists(), target
 

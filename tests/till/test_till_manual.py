@@ -3,22 +3,42 @@
 
 from __future__ import annotations
 
+import io
 import re
 import shlex
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 import pytest
+from markdown_it import MarkdownIt
+from pypdf import PdfReader
 
 import chipcash.pos.page
 from chipcash.cli import root
 from chipcash.people.words import LANGUAGES, chinese
 from chipcash.pos.page.views import WARNINGS
+from tests.browser import browser, new_page  # noqa: F401
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 MANUAL = Path(__file__).parents[2] / "docs/till"
 PAGES = sorted(MANUAL.glob("*.md"))
 TEXTS = chinese(Path(chipcash.pos.page.__path__[0])) | {name: name for name in LANGUAGES.values()}
 """All that the till's page says, in English, and its Chinese."""
+PAPER = """
+@page { size: A4; margin: 15mm }
+body { font: 15px/1.45 "DejaVu Sans", sans-serif }
+code { font-size: 13px }
+pre, pre code { font-size: 12px; line-height: 1.3; white-space: pre-wrap }
+table { border-collapse: collapse }
+td, th { border: 1px solid; padding: 4px 8px; vertical-align: top }
+"""
+
+
+def name(file: Path) -> str:
+    return str(file.relative_to(MANUAL))
 
 
 def quoted(file: Path) -> set[str]:
@@ -31,7 +51,7 @@ def quoted(file: Path) -> set[str]:
     return {" ".join(each.split()) for each in found}
 
 
-@pytest.mark.parametrize("file", PAGES, ids=lambda file: file.stem)
+@pytest.mark.parametrize("file", PAGES, ids=name)
 def test_it_calls_things_as_the_page_does(file: Path) -> None:
     english, translated = quoted(file), quoted(MANUAL / "zh" / file.name)
     # Of several sentences the first is enough.
@@ -79,3 +99,18 @@ def test_its_commands_are_commands(folder: Path) -> None:
                 command, words = inner, words[1:]
             known = {name for option in command.params for name in option.opts}
         assert {word for word in words if word.startswith("-")} <= known, line
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("file", sorted(MANUAL.rglob("*.md")), ids=name)
+def test_each_page_is_one_sheet(file: Path, browser: Browser) -> None:  # noqa: F811
+    """Printed on A4, to be pinned up; all but the list of them."""
+    html = MarkdownIt().enable("table").render(file.read_text("utf-8"))
+    with new_page(browser) as page:
+        page.goto(file.as_uri())  # pictures are found from there
+        page.set_content(f"<!doctype html><style>{PAPER}</style>{html}", wait_until="load")
+        assert page.locator("img").count() == html.count("<img")
+        widths = page.locator("img").evaluate_all("all => all.map(each => each.naturalWidth)")
+        sheets = PdfReader(io.BytesIO(page.pdf(prefer_css_page_size=True))).pages
+    assert 0 not in widths
+    assert len(sheets) == 1 or file.name == "README.md"
