@@ -724,7 +724,7 @@ def test_refusals_are_told_in_chinese() -> None:
         for asked in (True, False):
             english = explain(reason, asked=asked)
             said |= {english.cashier, english.hint}
-    for name in ("till", "errors", "shifts"):
+    for name in ("till", "errors", "shifts", "promises", "transfers"):
         said |= sentences(Path(chipcash.pos.__path__[0]) / f"{name}.py")
     # Not at the page: of starting a second till on the same directory.
     said = {text for text in said if "runs already" not in text and "Use that one" not in text}

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -271,12 +272,12 @@ def test_a_day_at_the_till(stall: Stall, browser: Browser, album: Album, chinese
             in_chinese(
                 "sync",
                 ("#main .problem p:first-child", "登记中心没有回应。"),
-                ("#main ul li", "pcsc:chipcash reader：可用"),
+                ("#main ul li", "pcsc:chipcash reader ✓ 可用"),
             )  # fmt: skip
             shown(
                 page, album, "sync",
                 ("#main .problem p:first-child", "The registration center does not answer."),
-                ("#main ul li", "pcsc:chipcash reader: ready"),
+                ("#main ul li", "pcsc:chipcash reader ✓ ready"),
             )  # fmt: skip
         # ... and back: by itself, or at once.
         page.get_by_role("button", name="Synchronise now").click()
@@ -315,6 +316,8 @@ def test_a_day_at_the_till(stall: Stall, browser: Browser, album: Album, chinese
         moment, ident = "2026-11-28 14:03:00 +0000", "00000000"
         values = zip((4, 5, 6), (moment, f"...{ident}", ident), strict=True)
         masked = [(f".receipt dd:nth-of-type({number})", text) for number, text in values]
+        with stall.books() as pos:
+            replace(printed, name="金龙", language="zh").save(pos)
         in_chinese("receipt", *masked)
         same_code(page)
         shown(page, album, "receipt", *masked)
