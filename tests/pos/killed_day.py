@@ -21,13 +21,13 @@ from chipcash.transports import open_path
 from chipcash.transports.base import BaseConnection
 
 
-def days(directory: Path, card: str, number: int, point: int) -> None:
-    """What was cut off the day before, done once more by who works there; then the day of this number, which
-    dies at this point, both from 0, if it has so many."""
-    if number:
-        _day(directory, card, number - 1)
+def days(directory: Path, card: str, point: int) -> None:
+    """What was cut off at the point before, done once more by who works there; then the next day, which dies
+    at the point of this number, from 0, if it has so many."""
+    if point:
+        _day(directory, card, point - 1)
     _die_at(point)
-    _day(directory, card, number)
+    _day(directory, card, point)
 
 
 def _day(directory: Path, card: str, number: int) -> None:

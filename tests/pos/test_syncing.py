@@ -446,9 +446,7 @@ EACH = pytest.mark.parametrize("each", [3, pytest.param(1, marks=pytest.mark.lon
 @EACH
 @pytest.mark.usefixtures("small")
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-def test_a_sync_cut_off_at_any_statement_is_resumed(
-    tmp_path: Path, after: bool, each: int
-) -> None:
+def test_a_sync_cut_off_at_any_statement_is_resumed(tmp_path: Path, after: bool, each: int) -> None:
     (tmp_path / "whole").mkdir()
     whole = world(tmp_path / "whole")
     expected = finish(whole)

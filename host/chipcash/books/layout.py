@@ -142,7 +142,11 @@ def tables(report: Report, words: Words) -> list[Table]:
             Table(
                 words("Payments by state"),
                 ((words("state"), "text"), (words("count"), "count"), (words("yuan"), "fen")),
-                tuple((words(str(state)), *total) for state, total in report.states.items() if total[0]),
+                tuple(
+                    (words(str(state)), *total)
+                    for state, total in report.states.items()
+                    if total[0]
+                ),
             )
         )
     for by, name in _BY.items():
