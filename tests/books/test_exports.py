@@ -123,7 +123,9 @@ def test_a_till_at_work_is_exported_as_it_was_at_one_moment(
     def late(store: Store) -> list[Event]:
         with open_path(path) as connection:
             other.charge(connection, 77)
-        return events(store)
+            found = events(store)
+            other.charge(connection, 88)
+        return found
 
     monkeypatch.setattr(exports, "events", late)
     chosen = of_second_day(busy)
