@@ -322,11 +322,14 @@ def test_a_banks_own_entries_are_read_past() -> None:
         + booked.format("x", "CRDT", "PDNG")
         + booked.format("salary", "CRDT", "BOOK")
         + booked.format("ab" * 16, "CRDT", "BOOK")
+        + booked.format("ab" * 16, "DBIT", "BOOK").replace("<Sts>", "<RvslInd>true</RvslInd><Sts>")
+        + booked.format("rent", "CRDT", "BOOK").replace("<Sts>", "<RvslInd>true</RvslInd><Sts>")
         + "</Stmt></BkToCstmrStmt></Document>"
     )
     assert [(x.nonce, x.fen) for x in read_camt(data.encode())] == [
         (None, 150),
         (bytes.fromhex("ab" * 16), 150),
+        (bytes.fromhex("ab" * 16), -150),  # taken back
     ]
 
 

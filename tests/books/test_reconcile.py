@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
@@ -298,6 +299,10 @@ def test_what_the_bank_did_not_credit(shop: Shop, tmp_path: Path) -> None:
     # A day's and a week's statement, or a notice and a statement, tell of one booking; a message of two.
     assert not sides(shop, together([[entry], bank.statement()])).findings
     assert only(sides(shop, together([[entry], [entry, entry]]))).code == "credited-twice"
+    # It is told, and takes one back.
+    back = replace(entry, fen=-entry.fen, reference="STORNO")
+    assert not sides(shop, together([[entry, entry], [back]])).findings
+    assert only(sides(shop, together([[entry, back]]))).code == "not-credited"
     less = Entry(entry.nonce, 900, 0, entry.account, entry.reference, entry.day)
     assert codes(sides(shop, [less])) == [("DIFFERS", "credited-otherwise", 100)]
     other = Entry(bytes(16), 50, 0, entry.account, "X", entry.day)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from xml.etree import ElementTree as ET
 
@@ -34,8 +34,9 @@ class MessageInvalid(ChipcashError):
 @dataclass(frozen=True)
 class Entry:
     """A credit as a statement tells it. nonce: of the till's deposit, None where the entry names none; fen:
-    what was booked; fee: what was kept before that; account, reference: of the bank; day: of booking (ISO
-    8601), of this machine's calendar where the message tells the moment, "" where it tells none."""
+    what was booked, below zero where a credit was taken back; fee: what was kept before that; account,
+    reference: of the bank; day: of booking (ISO 8601), of this machine's calendar where the message tells the
+    moment, "" where it tells none."""
 
     nonce: bytes | None
     fen: int
@@ -93,7 +94,8 @@ def camt054(statement: Statement, made: int, version: str = VERSIONS[0]) -> byte
 
 
 def read_camt(data: bytes) -> list[Entry]:
-    """The booked credits in a camt.053 or camt.054, of any version and any bank. Raises MessageInvalid.
+    """The booked credits in a camt.053 or camt.054, of any version and any bank, and which of them the bank
+    took back. Raises MessageInvalid.
 
     A camt.054 tells nothing that a camt.053 of the same day does not.
     """
@@ -111,21 +113,28 @@ def read_camt(data: bytes) -> list[Entry]:
     for statement in statements:
         account = statement.findtext("Acct/Id/Othr/Id") or statement.findtext("Acct/Id/IBAN") or ""
         for entry in statement.findall("Ntry"):
-            if (
-                entry.findtext("CdtDbtInd") == "CRDT"
-                and (entry.findtext("Sts/Cd") or entry.findtext("Sts")) == "BOOK"
-            ):
-                found.append(_read_entry(entry, account))
+            if (entry.findtext("Sts/Cd") or entry.findtext("Sts")) != "BOOK":
+                continue
+            back = (entry.findtext("RvslInd") or "").strip() in ("true", "1")
+            credit = entry.findtext("CdtDbtInd") == "CRDT"
+            if credit != back:
+                read = _read_entry(entry, account)
+                found.append(replace(read, fen=-read.fen, fee=0) if back else read)
     return found
 
 
 def together(messages: Iterable[Iterable[Entry]]) -> list[Entry]:
-    """The entries of several messages. What several of them tell, such as a day's and a week's, was booked
-    once; what one of them tells twice, twice."""
+    """The entries of several messages, without what the bank took back. What several of them tell, such as a
+    day's and a week's, was booked once; what one of them tells twice, twice."""
     found: Counter[Entry] = Counter()
     for entries in messages:
         found |= Counter(entries)
-    return list(found.elements())
+    standing = [entry for entry in found.elements() if entry.fen >= 0]
+    for back in (entry for entry in found.elements() if entry.fen < 0):
+        was = next((x for x in standing if (x.nonce, x.fen) == (back.nonce, -back.fen)), None)
+        if was is not None:
+            standing.remove(was)
+    return standing
 
 
 def _read_entry(entry: ET.Element, account: str) -> Entry:

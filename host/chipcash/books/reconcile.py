@@ -161,9 +161,10 @@ def reconcile(
 
     centers: by a till's name, the center to ask about it: of claims that it has signed no receipt for, and of
     the till's live titles; every: of all claims, and of how much of each title is live; log: what the
-    center's log has of these claims; credits: what the bank's statements tell, None to leave the bank out;
-    banks: the bank's keys, to which tills pay what they deposit; then what is spent to others is summed
-    apart. By default all that they spend is the bank's.
+    center's log has of these claims; credits: what the bank's statements tell together
+    (chipcash.bank.camt), None to leave the bank out; banks: the bank's keys, to which tills pay what they
+    deposit: what is spent to others is summed apart then, by default all is the bank's.
+
     Raises CenterUnreachable, CenterRefused.
     """
     if len({till.pos.public for till in tills}) < len(tills):
