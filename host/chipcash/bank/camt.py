@@ -129,11 +129,13 @@ def together(messages: Iterable[Iterable[Entry]]) -> list[Entry]:
     found: Counter[Entry] = Counter()
     for entries in messages:
         found |= Counter(entries)
-    standing = [entry for entry in found.elements() if entry.fen >= 0]
-    for back in (entry for entry in found.elements() if entry.fen < 0):
-        was = next((x for x in standing if (x.nonce, x.fen) == (back.nonce, -back.fen)), None)
-        if was is not None:
-            standing.remove(was)
+    back = Counter((entry.nonce, -entry.fen) for entry in found.elements() if entry.fen < 0)
+    standing = []
+    for entry in found.elements():
+        if back[entry.nonce, entry.fen] > 0:
+            back[entry.nonce, entry.fen] -= 1
+        elif entry.fen >= 0:
+            standing.append(entry)
     return standing
 
 
