@@ -251,6 +251,7 @@ async def json_body(request: Request, name: str, schema: dict[str, Any] | None) 
         )
     try:
         found: dict[str, Any] = json.loads(data)
+        json.dumps(found, ensure_ascii=False).encode()  # half a surrogate pair is no text
     except (ValueError, RecursionError):
         raise BadBody("The body is not JSON.") from None
     wrong = mismatch("the body", found, schema)

@@ -320,6 +320,11 @@ def test_what_is_malformed(counter: Counter) -> None:
                      {"reference": "x\n", "amount_fen": 1}):  # fmt: skip
             answer = client.post("/v1/payments", json=body)
             assert (answer.status_code, answer.json()["error"]) == (400, "malformed"), body
+        half = b'{"reference": "x", "amount_fen": 1, "operator": "\\ud800"}'
+        answer = client.post(
+            "/v1/payments", content=half, headers={"content-type": "application/json"}
+        )
+        assert (answer.status_code, answer.json()["error"]) == (400, "malformed")
         assert client.post("/v1/payments", content=b"{}").status_code == 415
         bad = client.get("/v1/payments/x", params={"wait": "61"})
         assert bad.status_code == 400
