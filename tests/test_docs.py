@@ -95,7 +95,7 @@ def test_commands(file: Path, databases: dict[str, str], cache: Path, tmp_path: 
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=120,
+        timeout=280,
         check=False,
     )
     assert done.returncode == 0, f"{script}\n---\n{done.stdout}"

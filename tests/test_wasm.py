@@ -67,7 +67,7 @@ def _run(module: str, folders: list[str]) -> str:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=120,
+        timeout=280,
     )
     assert done.returncode == 0, done.stdout[-4000:]  # a crash of node shows all of the package
     return done.stdout

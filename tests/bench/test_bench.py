@@ -15,6 +15,8 @@ from rich.console import Console
 from chipcash_sim import pcscd, places, runtime
 from tests.bench import bench, partitions, settling
 
+pytestmark = pytest.mark.timeout(660)  # a minute, where nobody else wants the processor
+
 _PATHS = ("tap.sim.inprocess", "tap.sim.micropython", "tap.pcsc.micropython")
 _AIR = ("air.bytes", "air.commands", "air.apdus")
 _CODE = ("cpython", "micropython", "openssl")
@@ -57,7 +59,7 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
         pytest.skip(str(missing))
     output = tmp_path_factory.mktemp("bench") / "new" / "bench.json"
     argv = [sys.executable, bench.__file__, "--quick", "--json", "--output", str(output)]
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     written: list[dict[str, Any]] = json.loads(output.read_text())

@@ -171,7 +171,7 @@ def test_who_stands_behind_a_proxy(world: World, proxies: list[str], served: int
     assert found.count(200) == served
 
 
-def talk(url: str, *parts: bytes, pause: float = 0.1, wait: float = 5) -> bytes:
+def talk(url: str, *parts: bytes, pause: float = 0.1, wait: float = 30) -> bytes:
     """Send parts with pauses between them; all that came until the server ended the connection."""
     host, port = url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), timeout=wait) as link:
@@ -206,12 +206,15 @@ def test_clients_that_take_for_ever_are_sent_away(
         assert talk(service.url) == b""
         assert talk(service.url, *(bytes([x]) for x in head), pause=0.02) == b""
         assert talk(service.url, b"GET /health HTTP/1.1\r\n", *[b"X-A: b\r\n"] * 20) == b""
+        monkeypatch.setattr(web, "HEAD_S", 30)
         answer = talk(service.url, head, *[b"x"] * 10)
         assert b" 408 " in answer and b'"timeout"' in answer and b"nothing was changed" in answer
         monkeypatch.setattr(web, "BODY_S", 30)
         monkeypatch.setattr(web, "EXCHANGE_S", 0.3)
         assert talk(service.url, head, b"x") == b""
         # One answer, and then nothing more is asked.
+        monkeypatch.setattr(web, "EXCHANGE_S", 30)
+        monkeypatch.setattr(web, "HEAD_S", 1.5)
         answer = talk(service.url, b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n", *[b"G"] * 20)
         assert b" 200 " in answer
         assert httpx.get(f"{service.url}/health").status_code == 200

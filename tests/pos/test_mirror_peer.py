@@ -143,12 +143,12 @@ def test_a_peer_that_does_not_answer(world: World) -> None:
 
 def test_a_peer_that_answers_too_late(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """It has the record, the till undoes the transaction: the mirror begins anew, and nothing is doubled."""
-    monkeypatch.setattr(mirror_peer, "_ANSWER_S", 0.3)
+    monkeypatch.setattr(mirror_peer, "_ANSWER_S", 1.5)
     shop = world.shop
     shop.crash()
     path = shop.card()
     before = books(shop.pos)
-    world.line.delay = 0.6
+    world.line.delay = 3
     with pytest.raises(MirrorError, match="no answer"):
         shop.pay(path, 500)
     assert books(shop.pos) == before

@@ -14,6 +14,7 @@ from chipcash_sim import pcscd
 INNER = Path(__file__).parent / "inside/test_till_day_inside.py"
 
 
+@pytest.mark.timeout(660)  # a minute, where nobody else wants the processor
 def test_the_till_in_a_browser() -> None:
     reason = pcscd.available()
     if reason is not None:
@@ -37,7 +38,7 @@ def test_the_till_in_a_browser() -> None:
         cwd=Path(__file__).parents[2],
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=600,
         check=False,
     )
     print(done.stdout, done.stderr)

@@ -27,7 +27,7 @@ def possible() -> None:
 
 def run(*command: str, readers: int = 1) -> "subprocess.CompletedProcess[str]":
     argv = [*SESSION, "--readers", str(readers), "--", *command]
-    return subprocess.run(argv, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(argv, capture_output=True, text=True, timeout=280, check=False)
 
 
 @pytest.mark.parametrize("module", sorted(path.name for path in INNER.glob("test_*.py")))

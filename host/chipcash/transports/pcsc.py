@@ -33,6 +33,7 @@ _E_NO_SERVICE = 0x8010001D
 _E_SERVICE_STOPPED = 0x8010001E
 _E_NO_READERS = 0x8010002E
 _W_UNRESPONSIVE = 0x80100066
+_W_UNPOWERED = 0x80100067
 _W_RESET = 0x80100068
 _W_REMOVED = 0x80100069
 _W_SECURITY_VIOLATION = 0x8010006A
@@ -41,6 +42,8 @@ _NO_SERVICE = frozenset((_E_INVALID_HANDLE, _E_NO_SERVICE, _E_SERVICE_STOPPED))
 _STALE = _NO_SERVICE | {_F_COMM_ERROR}
 """What a context taken before the service restarted answers, and a service that is restarting."""
 _GONE = frozenset((_E_NO_SMARTCARD, _W_REMOVED))
+_NOT_YET = frozenset((_E_PROTO_MISMATCH, _W_UNPOWERED))
+"""What is said of a card that is there and has not been powered up, as just after it was put back."""
 _NOT_SENT = frozenset((_E_INVALID_HANDLE, _E_SHARING_VIOLATION, _W_RESET))
 """Transmit results that the service gives before anything went to the card."""
 
@@ -272,8 +275,8 @@ def open_reader(name: str = "", *, wait: float = 0.0) -> PcscConnection:
                         context.release()
                         context = None
                     time.sleep(times().pcsc_restart_s)
-                elif failure.code == _E_PROTO_MISMATCH and left_ms:
-                    time.sleep(times().pcsc_poll_s)  # the card is there, and not yet powered up
+                elif failure.code in _NOT_YET and left_ms:
+                    time.sleep(times().pcsc_poll_s)
                 elif failure.code not in _GONE or left_ms == 0:
                     raise _explain(failure.code, path) from None
     finally:
@@ -387,7 +390,7 @@ def _explain(code: int, path: str) -> TransportError:
             hint="Close it and try again; for GnuPG run: gpgconf --kill scdaemon",
             **facts,
         )
-    if code in (_W_UNRESPONSIVE, _E_PROTO_MISMATCH):
+    if code in (_W_UNRESPONSIVE, _W_UNPOWERED, _E_PROTO_MISMATCH):
         return TransportError(
             "The card does not respond.",
             hint="Turn it over, clean its contacts, or hold it still on the reader.",

@@ -88,7 +88,7 @@ def test_slower_than_the_driver_waits(attach: Attach, tmp_path: Path) -> None:
         card.select()
         started = time.monotonic()
         card.put(net.title(public))
-        assert 3.3 < time.monotonic() - started < 8
+        assert time.monotonic() - started > 3.3
         assert card.info().spent == 0
 
 
