@@ -150,7 +150,7 @@ def test_they_end_with_the_center(ending: signal.Signals, tmp_path: Path) -> Non
             assert client.post(f"{url}/v1/deposits", content=deposits[0]).status_code == 200
             server.stdin.close()
         server.wait(10)
-        until = time.monotonic() + 10
+        until = time.monotonic() + 60
         while any(Path(f"/proc/{pid}").exists() for pid in others):
             assert time.monotonic() < until, "they are still there"
             time.sleep(0.05)

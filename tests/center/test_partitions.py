@@ -265,7 +265,7 @@ def test_orders_come_twice_late_and_in_any_order(
 
 
 def wait_until_idle(gateway: ClusterGateway) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while any(state.waiting or state.under_way for state in gateway.stream.states()):
         assert time.monotonic() < deadline
         time.sleep(0.05)

@@ -77,7 +77,7 @@ class Server:
         """Ctrl-C; its exit code."""
         assert self.process is not None and self.process.stdout is not None
         self.process.send_signal(signal.SIGINT)
-        code = self.process.wait(20)
+        code = self.process.wait(120)
         self.process.stdout.close()
         self.process = None
         return code

@@ -42,7 +42,7 @@ def served(cli: Cli, *words: str) -> Iterator[dict[str, str]]:
             yield json.loads(process.stdout.readline())
         finally:
             process.send_signal(signal.SIGINT)
-        assert process.wait(20) == 0
+        assert process.wait(120) == 0
 
 
 def test_a_center_in_postgresql(cli: Cli, postgres: Postgres) -> None:

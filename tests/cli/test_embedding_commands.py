@@ -53,7 +53,7 @@ def running(cli: Cli, *words: str) -> Iterator[dict[str, Any]]:
         yield json.loads(process.stdout.readline())
     finally:
         process.terminate()
-        out, errors = process.communicate(timeout=20)
+        out, errors = process.communicate(timeout=120)
         assert (process.returncode, errors) == (0, ""), errors
         assert out == ""
 

@@ -224,7 +224,7 @@ def test_ctrl_c(cli: Cli, server: Server) -> None:
             link, _ = silent.accept()
             link.recv(1)
             process.send_signal(signal.SIGINT)
-            out, err = process.communicate(timeout=20)
+            out, err = process.communicate(timeout=120)
             link.close()
     assert process.returncode == 130 and "Traceback" not in err
     assert json.loads(out)["error"] == "Interrupted"
@@ -234,7 +234,7 @@ def test_ctrl_c(cli: Cli, server: Server) -> None:
 def test_a_service_manager_ends_the_center(cli: Cli, server: Server) -> None:
     assert server.process is not None and server.process.stdout is not None
     server.process.terminate()
-    assert server.process.wait(20) == 0
+    assert server.process.wait(120) == 0
     assert server.process.stdout.read() == ""  # one object, the one with the URL
     server.process.stdout.close()
     server.process = None

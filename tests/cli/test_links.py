@@ -66,7 +66,7 @@ def _run_and_remove(cli: Cli, choice: tuple[str, str]) -> str:
             assert cli.json("card", "info", path)["life"] == "blank"
     finally:
         card.send_signal(signal.SIGINT)
-        out, err = card.communicate(timeout=20)
+        out, err = card.communicate(timeout=120)
     assert card.returncode == 0 and err == "", err
     assert json.loads(out) == {"image": "a.img", "paths": paths, "ended": "removed"}
     return paths[0]

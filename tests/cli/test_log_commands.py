@@ -62,7 +62,7 @@ def witness(cli: Cli, name: str) -> Iterator[tuple[str, str]]:
         found = json.loads(process.stdout.readline())
         yield found["key"], found["url"]
         process.send_signal(signal.SIGINT)
-        assert process.wait(20) == 0
+        assert process.wait(120) == 0
 
 
 @pytest.fixture

@@ -81,7 +81,7 @@ def test_signals(cli: Cli, way: str, number: str, code: int) -> None:
     assert process.stdout is not None
     port = int(json.loads(process.stdout.readline())["url"].rpartition(":")[2])
     process.send_signal(getattr(signal, number))
-    assert process.wait(20) == code
+    assert process.wait(120) == code
     assert process.stdout.read() == b""  # its end is closed by now, so it has ended
     process.stdout.close()
     with pytest.raises(ConnectionRefusedError):

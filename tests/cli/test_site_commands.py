@@ -38,7 +38,7 @@ def test_build_confirm_serve(cli: Cli) -> None:
         assert "<h1" in httpx.get(url).text
         assert httpx.get(f"{url}/confirmation").content == note
         process.send_signal(signal.SIGINT)
-        assert process.wait(20) == 0
+        assert process.wait(120) == 0
     cli.json("site", "serve", "story", code=50)
     cli.json("site", "confirm", *log, "story", *confirm[-3:], "x", code=51)
     assert "PRIVATE" not in cli.printed

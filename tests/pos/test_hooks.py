@@ -66,7 +66,7 @@ class Receiver:
     def states(self) -> list[str]:
         return [json.loads(body)["data"]["state"] for _, body in self.got]
 
-    def wait(self, count: int, seconds: float = 20) -> None:
+    def wait(self, count: int, seconds: float = 60) -> None:
         with self.changed:
             assert self.changed.wait_for(lambda: len(self.got) >= count, seconds), self.got
 
@@ -196,7 +196,7 @@ def test_a_till_that_runs_tells_them_all(
     down.close()
     slow = Receiver()
     held = threading.Event()
-    slow.answers = [lambda _: 204 if held.wait(20) else 500]
+    slow.answers = [lambda _: 204 if held.wait(120) else 500]
     secrets = [h.add_hook(shop.pos, each.url)[1] for each in (down, slow, receiver)]
     with h.Deliveries(shop.folder / "pos", clock=lambda: shop.now):
         shop.pay(shop.card(), 3680)

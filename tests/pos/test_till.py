@@ -36,7 +36,7 @@ def center(pos: Pos) -> Iterator[CenterClient]:
         yield client
 
 
-def wait_for(till: Till, true: Callable[[], bool], seconds: float = 15) -> None:
+def wait_for(till: Till, true: Callable[[], bool], seconds: float = 60) -> None:
     """Wait for what some event of the till brings."""
     deadline = time.monotonic() + seconds
     event = 0
@@ -344,7 +344,7 @@ def test_giving_up_holds_no_screen_up_and_asks_no_card(
 
     def slowly(pos: Pos, nonce: bytes | None = None) -> o.Void | None:
         signing.set()
-        assert signed.wait(10)
+        assert signed.wait(60)
         return give_up(pos, nonce)
 
     with Till(folder(sandbox), reader.paths) as till, ThreadPoolExecutor(1) as other:
@@ -360,7 +360,7 @@ def test_giving_up_holds_no_screen_up_and_asks_no_card(
         assert till.sale == before
         monkeypatch.setattr(Pos, "give_up", slowly)
         given = other.submit(till.give_up, sale.id)
-        assert signing.wait(10)
+        assert signing.wait(60)
         reader.insert(image, "cpython")
         status = till.status()
         assert status.sale is not None and "being given up" in status.sale.message
@@ -372,7 +372,7 @@ def test_giving_up_holds_no_screen_up_and_asks_no_card(
         time.sleep(1.5)  # in which the reader would have asked it
         assert till.status().last is not None and till.status().summary.pending.fen == 0
         signed.set()
-        assert given.result(10).state is SaleState.CANCELLED and till.status().open == 0
+        assert given.result(60).state is SaleState.CANCELLED and till.status().open == 0
         assert till.status().summary.pending.fen == 0
 
 

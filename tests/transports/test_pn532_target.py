@@ -202,7 +202,7 @@ def test_a_reader_that_says_nothing_for_long_keeps_its_card(
         field.plug.on_frame = lambda _: (
             asked.set() if chips.GET_TARGET_STATUS in field.chip.commands else None
         )
-        assert asked.wait(10)
+        assert asked.wait(60)
         assert card.pay(net.request(100))
         assert field.chip.commands.count(chips.INIT_AS_TARGET) == armed
 

@@ -68,7 +68,7 @@ class Stall:
         """As Ctrl-C does; the exit code."""
         assert self._process is not None
         self._process.send_signal(signal.SIGINT)
-        code = self._process.wait(20)
+        code = self._process.wait(120)
         self._process.stdout.close()  # type: ignore[union-attr]
         return code
 

@@ -40,7 +40,7 @@ def insert(session: pcscd.Session) -> Iterator[Insert]:
     for card in cards:
         card.kill()
         card.wait()
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while pcsc.occupied_readers():
         assert time.monotonic() < deadline, "pcscd does not see that the cards are gone"
         time.sleep(0.05)

@@ -48,7 +48,7 @@ def world(request: pytest.FixtureRequest, session: Session, tmp_path: Path) -> I
     made = World(session, tmp_path, request.param)
     yield made
     made.card.remove()
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while pcsc.occupied_readers():
         assert time.monotonic() < deadline, "pcscd does not see that the card is gone"
         time.sleep(0.05)
