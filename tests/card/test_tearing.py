@@ -352,8 +352,19 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("what", CHANGES)
+@pytest.mark.parametrize(
+    ("world", "content"),
+    [
+        pytest.param(o.SUITE_GM, False, id="gm-roomy"),
+        pytest.param(o.SUITE_GM, True, id="gm-tight"),
+        pytest.param(o.SUITE_P256, False, id="p256-roomy"),
+        pytest.param(o.SUITE_P256, True, id="p256-tight", marks=pytest.mark.long),
+    ],
+    indirect=True,
+)
 def test_torn_changes(world: World, content: bytes, what: str) -> None:
-    """Everything else that writes is old or new after a cut, and can be done again."""
+    """Everything else that writes is old or new after a cut, and can be done again. What moves to the other
+    bank knows no suite: that of both is for `make test-long`."""
     change = CHANGES[what]
     data = change.data(world)
     p2 = 0 if change.ins == c.INS_PUT_DATA else c.PIN_REFERENCE
