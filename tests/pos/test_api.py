@@ -8,6 +8,7 @@ import stat
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from chipcash.pos import Pos, PosError
 from chipcash.pos import api as a
 from chipcash.pos.till import Till
 from chipcash.sandbox import PIN, PlaceReader, Sandbox
+from chipcash.transports import open_path
 
 TOKEN = "t" * 32
 
@@ -260,6 +262,46 @@ def test_a_refund_of_pending_money_is_promised(counter: Counter) -> None:
             time.sleep(0.1)
         assert kept["settled_fen"] == 200
         assert client.post("/v1/refunds", json=refund).json() == kept
+
+
+def test_refunds_that_wait_for_the_center_leave_room_for_charges(counter: Counter) -> None:
+    asked, ends = threading.Event(), threading.Event()
+
+    @contextmanager
+    def hangs(pos: Pos) -> Iterator[CenterClient]:
+        asked.set()
+        assert ends.wait(30)
+        with center(pos) as client:
+            yield client
+
+    with (
+        Till(counter.directory, [], center) as till,
+        a.Service(till, hangs, TOKEN) as service,
+        httpx.Client(
+            base_url=service.url, headers={"Authorization": f"Bearer {TOKEN}"}, timeout=40
+        ) as client,
+        ThreadPoolExecutor(50) as others,
+    ):
+        with till.pos() as pos, open_path(f"sim:{counter.card('a')}") as connection:
+            pos.charge(connection, 5_000, reference="order")
+        till.sync_now()
+        deadline = time.monotonic() + 20
+        while till.status().summary.verified_fen != 5_000:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+
+        def refund(number: int) -> int:
+            what = {"payment": "order", "amount_fen": 10, "reference": f"back-{number}"}
+            return client.post("/v1/refunds", json=what).status_code
+
+        try:
+            refunds = [others.submit(refund, number) for number in range(50)]
+            assert asked.wait(20)
+            time.sleep(0.5)  # until all of them are there
+            assert client.get("/v1/status", timeout=10).status_code == 200
+        finally:
+            ends.set()
+        assert {each.result(60) for each in refunds} == {201}
 
 
 def test_events(counter: Counter) -> None:

@@ -57,6 +57,8 @@ _STREAM_S = 120.0
 _BEAT_S = 15.0
 _WAITING = 64
 """Most clients that wait for something at once."""
+_SLOW = 8
+"""Most requests at once that wait for the center, or for what signs: threads are left for the others."""
 _CONNECTIONS = 200
 
 
@@ -75,7 +77,8 @@ Answer = dict[str, Any] | tuple[int, dict[str, Any]] | Response
 @dataclass(frozen=True)
 class Endpoint:
     """One row of the table. answer, body: names of schemas, "" for none; made: answers 201 for what is new;
-    refusals: statuses beside those that each has; open: without a token; query: its parameters."""
+    refusals: statuses beside those that each has; open: without a token; query: its parameters; slow: it may
+    wait long for the center, or for what signs."""
 
     method: str
     path: str
@@ -88,6 +91,7 @@ class Endpoint:
     refusals: tuple[int, ...] = ()
     open: bool = False
     query: tuple[str, ...] = ()
+    slow: bool = False
 
 
 ENDPOINTS = (
@@ -108,7 +112,7 @@ ENDPOINTS = (
     Endpoint("GET", "/v1/payments/{reference}/receipt", "receipt", "The receipt of a charge that is PAID",
              "receipt", "Receipt", refusals=(400, 404, 409), query=("form",)),
     Endpoint("POST", "/v1/refunds", "refund", "Give money of a payment back to its card", "refund", "Refund",
-             body="NewRefund", made=True, refusals=(404, 409, 503)),
+             body="NewRefund", made=True, refusals=(404, 409, 503), slow=True),
     Endpoint("GET", "/v1/refunds/{reference}", "refund_state", "How a refund stands", "refund_state",
              "Refund", refusals=(404,)),
     Endpoint("GET", "/v1/status", "status", "How the till stands", "status", "Status"),
@@ -450,6 +454,7 @@ def create_app(
     """The ASGI application of a running till. center: opens the way to the center, for refunds; token: what a
     client shows; ending: whether the service is about to end."""
     face = Face(till, center, ending)
+    slow = CapacityLimiter(_SLOW)
     wanted = hashlib.sha256(token.encode()).digest()
 
     def may(request: Request) -> bool:
@@ -479,7 +484,8 @@ def create_app(
             if endpoint.name in ("payment", "events"):
                 found = await cast(Callable[..., Awaitable[Answer]], handler)(call, request)
             else:
-                found = await to_thread.run_sync(handler, call)
+                limiter = slow if endpoint.slow else None
+                found = await to_thread.run_sync(handler, call, limiter=limiter)
             if isinstance(found, Response):
                 return found
             status, data = found if isinstance(found, tuple) else (200, found)
