@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from chipcash.card import CardError, PinError
+from chipcash.database import DatabaseError
 from chipcash.errors import ChipcashError
 from chipcash.pos import (
     AnotherCard,
@@ -307,6 +308,27 @@ def test_a_refused_answer_is_not_stored_and_can_be_given_up(shop: Shop) -> None:
     shop.pay(path, 1200)
     assert shop.spent(path) == 2400
     assert shop.pos.give_up() is not None
+
+
+def test_books_that_fail_behind_an_answer_hide_nothing(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was stored and cannot be read is not known, not unpaid; what was refused is told as refused."""
+    path = shop.card()
+
+    def broken(*_: object) -> None:
+        raise DatabaseError("The disk does not answer.")
+
+    with monkeypatch.context() as patched, pytest.raises(AnswerLost, match="does not answer"):
+        patched.setattr(Pos, "payment", broken)
+        shop.pay(path, 1200)
+    last = shop.pos.last()
+    assert last is not None and last.paid
+    monkeypatch.setattr(Pos, "_set_refused", broken)
+    shop.pos.set_policy(Policy(least_time_to_deposit=365 * DAY))
+    with pytest.raises(Refusal) as refused:
+        shop.pay(path, 500)
+    assert refused.value.reason == "deadline"
 
 
 def test_what_would_be_refused_anyway_asks_no_card(shop: Shop) -> None:

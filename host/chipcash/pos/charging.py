@@ -347,7 +347,8 @@ class Charging(Limits):
                 now=self._clock(),
             )
         except Refusal as refusal:
-            with self.store.transaction():
+            # What is wrong with the card is told, also where it cannot be written down.
+            with suppress(DatabaseError), self.store.transaction():
                 self._set_refused(request.nonce, refusal, once)
             refusal.facts["nonce"] = request.nonce.hex()
             raise
@@ -369,6 +370,9 @@ class Charging(Limits):
                     )
                     self._receive(verified)
                     self._is_last(request.nonce)
+            row, stored = self._request_row(request.nonce), None
+            if row["state"] == R.ANSWERED:
+                stored = self.payment(request.nonce)
         except DatabaseError as error:
             raise AnswerLost(request.nonce, request.amount, error.message, answered=True) from error
         if too_much is not None:
@@ -379,10 +383,8 @@ class Charging(Limits):
                     self.give_up(request.nonce)
                     given_up = True
             raise _too_much(too_much, request, once, given_up)
-        row = self._request_row(request.nonce)
-        if row["state"] != R.ANSWERED:
+        if stored is None:
             raise _not_open(row)  # given up by somebody else in the meantime
-        stored = self.payment(request.nonce)
         if not changed and (once or stored.claim_id != verified.claim_id):
             raise self._used(row, verified.payment.claim)
         return stored
