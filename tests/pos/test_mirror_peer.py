@@ -16,6 +16,9 @@ import httpx
 import pytest
 import trustme
 from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
 
 from chipcash import tls
 from chipcash.pos import Pos, keys, mirror_peer
@@ -249,6 +252,22 @@ def test_strangers_are_refused(world: World) -> None:
     path = f"{world.id}/{state.identity}?owner={'0' * 32}&offset=0"
     assert world.ask("POST", path, headers=own, content=b"x").status_code == 423
     assert {x.name: x.read_bytes() for x in (world.folder / world.id).iterdir()} == before
+
+
+@pytest.mark.parametrize("status", [200, 204, 410, 423, 500])
+def test_what_answers_in_a_peer_s_place_is_told_as_that(status: int) -> None:
+    """A login page of the network, a proxy: whatever it says is no traceback."""
+
+    async def answer(request: Request) -> Response:
+        return Response(None if status == 204 else "Log in", status)
+
+    app = Starlette(routes=[Route("/{path:path}", answer, methods=["GET", "POST"])])
+    with Service(app, "127.0.0.1", 0, "other") as other:
+        peer = mirror_peer.Peer(other.url, bytes(32))
+        for act in (peer.state, lambda: peer.take("0" * 32)):
+            with pytest.raises(MirrorError):
+                act()
+        peer.close()
 
 
 def test_a_peer_is_spoken_to_over_tls(tmp_path: Path) -> None:

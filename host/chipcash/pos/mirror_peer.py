@@ -85,13 +85,14 @@ class Peer:
             raise unwritable(self.where, f"no answer ({type(error).__name__})") from None
         if answer.status_code == 423:
             raise taken(self.where)
-        if answer.status_code == 410:
-            raise MirrorError(answer.json()["message"], hint=answer.json()["hint"])
         if answer.status_code not in (200, 204, 404, 409):
             try:
-                why = str(answer.json()["message"])
+                told = answer.json()
+                why, hint = str(told["message"]), str(told["hint"])
             except (ValueError, KeyError, TypeError):
-                why = f"it answers {answer.status_code}"
+                why, hint = f"it answers {answer.status_code}", ""
+            if answer.status_code == 410:
+                raise MirrorError(why, hint=hint)
             raise unwritable(self.where, why)
         return answer
 
@@ -100,6 +101,9 @@ class Peer:
         answer = self._ask("GET")
         if answer.status_code == 404:
             return None
+        return self._state(answer)
+
+    def _state(self, answer: httpx.Response) -> MirrorState:
         try:
             return MirrorState(**answer.json())
         except (ValueError, TypeError):
@@ -133,7 +137,7 @@ class Peer:
 
     def take(self, owner: str) -> MirrorState:
         """See Target."""
-        return MirrorState(**self._done("POST", "/take", params={"owner": owner}).json())
+        return self._state(self._done("POST", "/take", params={"owner": owner}))
 
     def fetch(self, identity: str, folder: Path) -> tuple[Path, Path]:
         """See Target."""
