@@ -49,10 +49,17 @@ class Album:
         self.wrong: list[str] = []
         self.names: set[str] = set()
 
-    def take(self, page: Page, screen: str, *masked: tuple[str, str], main: bool = False) -> None:
+    def take(
+        self,
+        page: Page,
+        screen: str,
+        *masked: tuple[str, str],
+        main: bool = False,
+        again: bool = True,
+    ) -> None:
         """A picture of a page on a tablet; of a main one in each width and scheme.
 
-        masked: selectors and what is written there.
+        masked: selectors and what is written there; again: whether the page is needed further.
         """
         before = page.viewport_size
         for width in WIDTHS if main else ("tablet",):
@@ -71,7 +78,8 @@ class Album:
                 self._compare(f"{screen}-{width}-{scheme}.png", page.screenshot(caret="hide"))
         if before is not None:
             page.set_viewport_size(before)
-        page.reload()  # it was kept from changing meanwhile
+        if again:
+            page.reload()  # it was kept from changing meanwhile
 
     def _compare(self, name: str, png: bytes) -> None:
         self.names.add(name)
