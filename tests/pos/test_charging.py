@@ -141,6 +141,17 @@ def test_a_retry_is_bound_to_the_card_that_was_seen(shop: Shop) -> None:
     assert (shop.spent(first), shop.spent(second)) == (1200, 1200)
 
 
+def test_a_wrong_card_that_refuses_does_not_keep_the_right_one_out(shop: Shop) -> None:
+    right, poor = shop.card("right"), shop.card("poor", money=(100,))
+    with open_path(right) as inner, pytest.raises(AnswerLost) as lost:
+        shop.pos.charge(Torn(inner), 1200)
+    with pytest.raises(CardError) as caught:
+        shop.pay(poor, 1200)
+    assert caught.value.sw == c.SW_INSUFFICIENT_FUNDS and "stays open" in caught.value.hint
+    assert shop.pay(right, 1200).nonce == lost.value.nonce
+    assert (shop.spent(right), shop.spent(poor)) == (1200, 0)
+
+
 class Meanwhile(BaseConnection):
     """A card; before a command of one kind reaches it something happens, once. asked: whether it had PAY."""
 

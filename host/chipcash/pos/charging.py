@@ -136,6 +136,7 @@ class Charging(Limits):
         request = o.PayRequest.decode(row["data"])
         policy, blacklist = self.limits, self.blacklist
         card = Card(connection, extended=self._extended)
+        first = False  # the first card that it is known to have been sent to
         try:
             self._may_charge(request.amount, self._now(), policy, blacklist)
             self._select(card, pin)
@@ -144,6 +145,7 @@ class Charging(Limits):
                 raise AnotherCard(request.nonce, request.amount)
             self._may_ask(subject, request.amount, policy)
             with self.store.transaction():
+                first = self._request_row(request.nonce)["card"] is None
                 bound = self.store.execute(
                     # A bill that was tapped is a tap's request from now on: charge repeats it.
                     "UPDATE requests SET card = ?, expiry = NULL, link = ?"
@@ -169,6 +171,8 @@ class Charging(Limits):
         except (LinkLostError, CardReplyError) as error:
             raise AnswerLost(request.nonce, request.amount, error.message) from error
         except (CardError, NotAsked) as error:
+            if first and _certainly_unpaid(error):
+                self._unbind(request.nonce, subject)
             raise _stays_open(error, request) from None
         return self._take(request, answer, policy, blacklist)
 
@@ -419,6 +423,15 @@ class Charging(Limits):
             deadline=claim.deadline,
             **facts,
         )
+
+    def _unbind(self, nonce: bytes, subject: bytes) -> None:
+        """Let other cards pay a request: this one refused it, so it is not the one that was asked at first."""
+        with self.store.transaction():
+            self.store.execute(
+                "UPDATE requests SET card = NULL WHERE nonce = ? AND state = 'OPEN' AND card = ?",
+                nonce,
+                subject,
+            )
 
     def _cancel(self, nonce: bytes) -> None:
         """Close a request that the only card that was asked has not paid."""
