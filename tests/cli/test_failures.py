@@ -133,7 +133,8 @@ def test_somebody_else_answers(cli: Cli, server: Server) -> None:
     """A till of one network that is pointed at the center of another."""
     cli.json("center", "init", "foreign")
     cli.json("pos", "init", "till", "--network", "foreign/network.ccn")
-    assert cli.json("pos", "sync", code=24)["error"] == "CenterReplyInvalid"
+    for command in ("sync", "reconcile"):
+        assert cli.json("pos", command, code=24)["error"] == "CenterReplyInvalid"
 
 
 def test_no_secret_in_the_bytes_that_are_shown(cli: Cli, server: Server) -> None:

@@ -376,6 +376,8 @@ def reconcile_command(
             for till in tills:
                 client = center_at(url or till.pos.center_url, till.pos.trust)
                 centers[till.name] = stack.enter_context(client)
+                # What is asked later is not signed: another network's center would know of nothing.
+                client.signed_time()
         with progress("Reconciling"):
             found = None
             if reader is not None:
