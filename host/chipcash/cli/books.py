@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from chipcash.books.disputes import Case
     from chipcash.books.layout import Table
     from chipcash.books.reconcile import Reconciliation, Till
+    from chipcash.center.client import CenterClient
     from chipcash.log.reader import LogReader
     from chipcash.pos.reports import Report as BooksReport
 
@@ -374,10 +375,7 @@ def reconcile_command(
         centers: dict[str, Record] = {}
         if not offline:
             for till in tills:
-                client = center_at(url or till.pos.center_url, till.pos.trust)
-                centers[till.name] = stack.enter_context(client)
-                # What is asked later is not signed: another network's center would know of nothing.
-                client.signed_time()
+                centers[till.name] = stack.enter_context(_center_of(till.pos, url))
         with progress("Reconciling"):
             found = None
             if reader is not None:
@@ -614,8 +612,16 @@ def _asked(pos: Pos, url: str | None, offline: bool) -> Iterator[Record | None]:
     if offline:
         yield None
         return
-    where = url or pos.center_url
-    with center_at(where, pos.trust) as center, progress(f"Asking {where}"):
+    with progress(f"Asking {url or pos.center_url}"), _center_of(pos, url) as center:
+        yield center
+
+
+@contextmanager
+def _center_of(pos: Pos, url: str | None) -> Iterator[CenterClient]:
+    """The till's center, once it has proven to be its network's: what it is asked then is not signed, and
+    another one would know of nothing."""
+    with center_at(url or pos.center_url, pos.trust) as center:
+        center.signed_time()
         yield center
 
 
