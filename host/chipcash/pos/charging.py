@@ -425,7 +425,7 @@ class Charging(Limits):
         )
 
     def _unbind(self, nonce: bytes, subject: bytes) -> None:
-        """Let other cards pay a request: this one refused it, so it is not the one that was asked at first."""
+        """Let other cards pay a request: this one refused it, so it is not the one that was asked first."""
         with self.store.transaction():
             self.store.execute(
                 "UPDATE requests SET card = NULL WHERE nonce = ? AND state = 'OPEN' AND card = ?",
