@@ -479,7 +479,7 @@ class Machine(RuleBasedStateMachine):
 
 
 @pytest.mark.timeout(900)  # a failing example takes minutes to shrink
-@pytest.mark.parametrize("histories", [60, pytest.param(300, marks=pytest.mark.long)])
+@pytest.mark.parametrize("histories", [48, pytest.param(300, marks=pytest.mark.long)])
 def test_no_fen_appears_or_is_lost(histories: int) -> None:
     happened.clear()
     run_state_machine_as_test(

@@ -350,7 +350,7 @@ class Pn532Target(UdpField):
                 ready = select.select(both, [], [], _TICK_S)[0]
                 if self.plug in ready:
                     self.chip.wait(0)
-            except (CardGone, ValueError):
+            except (CardGone, ValueError, OSError):  # the latter two where it goes amid select
                 self.chip.reset()
                 continue
             if self._socket in ready:
