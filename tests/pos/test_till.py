@@ -288,7 +288,7 @@ def test_who_comes_next_is_not_asked_for_what_was_left_open(
         reader.insert(first, "cpython", cut_before=2)
         sale = ended(till, till.begin(700), SaleState.UNKNOWN)
         reader.remove()
-        time.sleep(1)  # in which the reader sees that the first card has left
+        wait_for(till, lambda: not till._readers[0].asked)  # it has seen that the first card left
         till.leave(sale.id)
         assert till.sale is None
         with pytest.raises(PosError, match="not the sale"):
