@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -166,17 +167,17 @@ def test_a_center_that_forgot_or_contradicts_itself(shop: Shop) -> None:
         def evidence(self, digest: bytes) -> o.Evidence:
             raise AssertionError
 
-    center = Forgetful()
+    center: Any = Forgetful()
     tills = [Till("till", shop.pos)]
     done = reconcile(
-        tills, 0, shop.now + 1, now=shop.now, centers={"till": center}, every=True  # type: ignore[dict-item]
+        tills, 0, shop.now + 1, now=shop.now, centers={"till": center}, every=True
     )  # fmt: skip
     assert codes(done) == [("DIFFERS", "center-denies", 1200), ("DIFFERS", "money-gone", 1200)]
     told = shop.center.claim(shop.pos.payments()[0].claim_id)
     told["outcomes"][0]["state"] = "disputed"
     center.answer = told
     done = reconcile(
-        tills, 0, shop.now + 1, now=shop.now, centers={"till": center}, every=True  # type: ignore[dict-item]
+        tills, 0, shop.now + 1, now=shop.now, centers={"till": center}, every=True
     )  # fmt: skip
     assert codes(done)[0] == ("DIFFERS", "center-contradicts", 1200)
     assert not done.agrees
@@ -227,9 +228,9 @@ def test_a_till_at_work_is_no_finding(shop: Shop) -> None:
             shop.pos.redeem(self.center)
             return super().titles(owner)
 
-    center = Busy(shop.center, -1, answer=False)
+    center: Any = Busy(shop.center, -1, answer=False)
     done = reconcile(
-        [Till("till", shop.pos)], 0, shop.now + 1, now=shop.now, centers={"till": center}  # type: ignore[dict-item]
+        [Till("till", shop.pos)], 0, shop.now + 1, now=shop.now, centers={"till": center}
     )  # fmt: skip
     assert done.agrees and not done.findings
 
@@ -499,10 +500,10 @@ def test_a_coin_is_asked_about_once(shop: Shop) -> None:
             asked.append(serial)
             return self.center.coin(serial)
 
-    center = Counting(shop.center, -1, answer=False)
+    center: Any = Counting(shop.center, -1, answer=False)
     done = reconcile(
         [Till("till", shop.pos)], 0, shop.now + 1, now=shop.now, every=True,
-        centers={"till": center},  # type: ignore[dict-item]
+        centers={"till": center},
     )  # fmt: skip
     assert not done.findings
     assert len(asked) == len(set(asked)) < shop.pos.store.row("SELECT count(*) FROM titles")[0]

@@ -4,11 +4,14 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
+
+import pytest
 
 from chipcash import database
 from chipcash.card import Card
@@ -105,6 +108,22 @@ class Shop:
         self.center.check()
         owned: dict[str, int] = self.center.accounts()["owners"]
         return owned.get(self.pos.public.hex(), 0)
+
+
+class SlowSigner:
+    """From now on giving up takes its time, as with a SAM. signing: set once somebody gives up; signed: to be
+    set, for it to go on."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.signing, self.signed = threading.Event(), threading.Event()
+        give_up = Pos.give_up
+
+        def slowly(pos: Pos, nonce: bytes | None = None) -> o.Void | None:
+            self.signing.set()
+            assert self.signed.wait(60)
+            return give_up(pos, nonce)
+
+        monkeypatch.setattr(Pos, "give_up", slowly)
 
 
 def a_day(shop: Shop, ended: Callable[[], None]) -> str:

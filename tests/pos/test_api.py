@@ -17,11 +17,12 @@ import httpx
 import pytest
 
 from chipcash.center.client import CenterClient
-from chipcash.pos import Pos, PosError
+from chipcash.pos import AnswerLost, Pos, PosError
 from chipcash.pos import api as a
 from chipcash.pos.till import Till
 from chipcash.sandbox import PIN, PlaceReader, Sandbox
 from chipcash.transports import open_path
+from tests.pos.shop import SlowSigner, Torn
 
 TOKEN = "t" * 32
 
@@ -302,6 +303,24 @@ def test_refunds_that_wait_for_the_center_leave_room_for_charges(counter: Counte
         finally:
             ends.set()
         assert {each.result(60) for each in refunds} == {201}
+
+
+def test_who_gives_up_leaves_room_for_charges(
+    counter: Counter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = f"sim:{counter.card('a')}"
+    with Pos(counter.directory) as pos, open_path(path) as inner, pytest.raises(AnswerLost):
+        pos.charge(Torn(inner), 700, reference="lost")
+    with counter.open() as client, ThreadPoolExecutor(50) as others:
+        slow = SlowSigner(monkeypatch)
+        try:
+            given = [others.submit(act, client, "lost", "give-up") for _ in range(50)]
+            assert slow.signing.wait(60)
+            time.sleep(0.5)  # until all of them are there
+            assert client.get("/v1/status", timeout=10).status_code == 200
+        finally:
+            slow.signed.set()
+        assert {each.result(60).json()["state"] for each in given} == {"CANCELLED"}
 
 
 def test_events(counter: Counter) -> None:

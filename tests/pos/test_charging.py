@@ -191,7 +191,27 @@ def test_two_processes_never_say_paid_twice_of_one_payment(shop: Shop, other: Po
     with open_path(first) as inner, pytest.raises(PosError, match="paid by another payment"):
         shop.pos.charge(Meanwhile(inner, c.INS_PAY, charge), 1200)
     assert [each.amount for each in shop.pos.payments()] == [1200]
-    assert shop.pos.payments()[0].payer == other.last().payment.payer  # type: ignore[union-attr]
+    last = other.last()
+    assert last is not None and last.payment == shop.pos.payments()[0]
+
+
+def test_nor_where_the_answer_of_one_is_lost(shop: Shop, other: Pos) -> None:
+    """It may have paid, and taps again, when the other card's answer is in the books already."""
+    first, second = shop.card("first"), shop.card("second")
+    lost: list[AnswerLost] = []
+
+    def charge() -> None:
+        with open_path(second) as inner, pytest.raises(AnswerLost) as caught:
+            other.charge(Torn(inner), 1200)
+        lost.append(caught.value)
+
+    with open_path(first) as inner:
+        paid = shop.pos.charge(Meanwhile(inner, c.INS_PAY, charge), 1200)
+    assert paid.nonce == lost[0].nonce
+    with open_path(second) as connection, pytest.raises(PosError, match="Another card has paid"):
+        other.retry(connection, paid.nonce)
+    with open_path(first) as connection:
+        assert other.retry(connection, paid.nonce) == paid
 
 
 @pytest.mark.parametrize("ending", ["paid", "bound", "given up"])

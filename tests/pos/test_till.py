@@ -3,13 +3,12 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pytest
 
@@ -27,7 +26,7 @@ from chipcash.transports import Connection, open_path
 from chipcash_wire import objects as o
 from tests.builders import network
 from tests.cards import make_card
-from tests.pos.shop import Torn
+from tests.pos.shop import SlowSigner, Torn
 
 
 @contextmanager
@@ -173,8 +172,9 @@ def test_a_fault_is_not_told_of_another_charge(
     with Till(folder(sandbox), [f"sim:{image}"]) as till:
         torn(till, image, 300, "order 7")
         monkeypatch.setattr(Pos, "charge", faulty)
-        for options in ({"reference": "order 8"}, {"fresh": True}, {}):
-            sale = till.begin(300, **options)  # type: ignore[arg-type]
+        others: list[dict[str, Any]] = [{"reference": "order 8"}, {"fresh": True}, {}]
+        for options in others:
+            sale = till.begin(300, **options)
             assert ended(till, sale, SaleState.REFUSED).nonce is None
 
 
@@ -305,26 +305,18 @@ def test_giving_a_charge_up_holds_no_other_one_up(
     """Signing takes a SAM seconds: meanwhile others are charged, and this one is not begun again."""
     image = tmp_path / "a.img"
     sandbox.new_card(image, 10_000)
-    signing, signed = threading.Event(), threading.Event()
-    give_up = Pos.give_up
-
-    def slowly(pos: Pos, nonce: bytes | None = None) -> o.Void | None:
-        signing.set()
-        assert signed.wait(10)
-        return give_up(pos, nonce)
-
     with Till(folder(sandbox), []) as till, ThreadPoolExecutor(2) as others:
         torn(till, image, 700, "order 7")
         orders = Orders(till)
-        monkeypatch.setattr(Pos, "give_up", slowly)
+        slow = SlowSigner(monkeypatch)
         given = others.submit(orders.give_up, "order 7")
-        assert signing.wait(10)
+        assert slow.signing.wait(10)
         again = others.submit(orders.give_up, "order 7")
         with pytest.raises(PosError, match="being given up"):
             orders.retry("order 7")
         assert orders.start("order 8", 100)[1]
         assert orders.get("order 7").state is SaleState.UNKNOWN
-        signed.set()
+        slow.signed.set()
         assert given.result(10).state is again.result(10).state is SaleState.CANCELLED
         assert orders.cancel("order 8").state is SaleState.CANCELLED
         assert till.status().open == 0
@@ -336,16 +328,9 @@ def test_giving_up_holds_no_screen_up_and_asks_no_card(
     """Signing takes a SAM seconds. Meanwhile screens go on, and the card, which is back, is not asked."""
     image = tmp_path / "a.img"
     sandbox.new_card(image, 10_000)
-    signing, signed = threading.Event(), threading.Event()
-    give_up = Pos.give_up
 
     def full(*_: object) -> bool:
         raise DatabaseError("The disk is full.")
-
-    def slowly(pos: Pos, nonce: bytes | None = None) -> o.Void | None:
-        signing.set()
-        assert signed.wait(60)
-        return give_up(pos, nonce)
 
     with Till(folder(sandbox), reader.paths) as till, ThreadPoolExecutor(1) as other:
         reader.insert(image, "cpython", cut_before=2)
@@ -358,9 +343,9 @@ def test_giving_up_holds_no_screen_up_and_asks_no_card(
             patched.setattr(Pos, "_set_void", full)
             till.give_up(sale.id)
         assert till.sale == before
-        monkeypatch.setattr(Pos, "give_up", slowly)
+        slow = SlowSigner(monkeypatch)
         given = other.submit(till.give_up, sale.id)
-        assert signing.wait(60)
+        assert slow.signing.wait(60)
         reader.insert(image, "cpython")
         status = till.status()
         assert status.sale is not None and "being given up" in status.sale.message
@@ -371,7 +356,7 @@ def test_giving_up_holds_no_screen_up_and_asks_no_card(
             till.begin(700)
         time.sleep(1.5)  # in which the reader would have asked it
         assert till.status().last is not None and till.status().summary.pending.fen == 0
-        signed.set()
+        slow.signed.set()
         assert given.result(60).state is SaleState.CANCELLED and till.status().open == 0
         assert till.status().summary.pending.fen == 0
 
@@ -425,11 +410,10 @@ def test_an_old_answer_of_the_center_turns_no_clock_back(sandbox: Sandbox) -> No
     """Who stands between and sends it again would keep a stale blacklist good for ever."""
     passed = [1_000.0]
     clock = SteadyClock(lambda: int(time.time()), lambda: passed[0])
+    kept: list[tuple[Sequence[o.BlacklistEntry], o.SignedTime]] = []
 
     class Replayed:
         """The way to the real center, whose first blacklist comes again and again."""
-
-        kept: list[tuple[Sequence[o.BlacklistEntry], o.SignedTime]] = []  # noqa: RUF012
 
         def __init__(self, client: CenterClient) -> None:
             self.client = client
@@ -438,8 +422,8 @@ def test_an_old_answer_of_the_center_turns_no_clock_back(sandbox: Sandbox) -> No
             return getattr(self.client, name)
 
         def blacklist(self, since: int = 0) -> tuple[Sequence[o.BlacklistEntry], o.SignedTime]:
-            self.kept.append(self.client.blacklist(since))
-            return self.kept[0]
+            kept.append(self.client.blacklist(since))
+            return kept[0]
 
     @contextmanager
     def replaying(pos: Pos) -> Iterator[CenterService]:

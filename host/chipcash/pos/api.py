@@ -108,7 +108,7 @@ ENDPOINTS = (
              refusals=(404, 409)),
     Endpoint("POST", "/v1/payments/{reference}/give-up", "give_up",
              "Give up a charge of which nobody knows: what a card has paid goes back", "give_up", "Charge",
-             refusals=(404, 409)),
+             refusals=(404, 409), slow=True),
     Endpoint("GET", "/v1/payments/{reference}/receipt", "receipt", "The receipt of a charge that is PAID",
              "receipt", "Receipt", refusals=(400, 404, 409), query=("form",)),
     Endpoint("POST", "/v1/refunds", "refund", "Give money of a payment back to its card", "refund", "Refund",

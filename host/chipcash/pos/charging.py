@@ -120,12 +120,18 @@ class Charging(Limits):
     ) -> m.Payment:
         """Repeat an OPEN request, by default the newest of a tap, to the card that may have answered it.
 
-        Once it is answered, returns that payment and asks no card. The card's certificate is read first:
-        a request whose card is known is sent to no other, so that two cards do not pay it. Raises as
-        charge does, and leaves the request OPEN.
+        Once it is answered, returns that payment and asks no card to pay; without a reference only for the
+        card that has paid it. The card's certificate is read first: a request whose card is known is sent to
+        no other, so that two cards do not pay it. Raises as charge does, and leaves the request OPEN.
         """
         row = self._request_row(nonce, of_tap=True)
         if row["state"] == R.ANSWERED:
+            if row["reference"] is None:
+                # Another process may have repeated it to somebody else's card, who is not this customer.
+                card = Card(connection, extended=self._extended)
+                self._select(card, None)
+                if card.certificate().subject != row["card"]:
+                    raise _paid_otherwise(row)
             return self.payment(row["nonce"])
         if row["state"] != R.OPEN:
             raise _not_open(row)
@@ -480,9 +486,8 @@ def _not_open(row: Row) -> PosError:
 
 def _paid_otherwise(row: Row) -> PosError:
     return PosError(
-        f"Another card has paid the request of {yuan(row['amount'])} meanwhile. This card was not asked to "
-        "pay.",
-        hint="Charge this card with a new request.",
+        f"Another card has paid the request of {yuan(row['amount'])} meanwhile, and not this one.",
+        hint="Charge this card with a new request; what it may have set aside for this one goes back.",
         nonce=row["nonce"].hex(),
         state=row["state"],
     )

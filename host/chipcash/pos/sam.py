@@ -107,9 +107,8 @@ class SamCustody(keys.Custody):
     def books_key(self) -> bytes | None:
         """The key of the books; None where the card is blank."""
         place = (self.directory, self.path)
-        known = _books.get(
-            place
-        )  # not under the lock: another thread may have the card sign just now
+        # Not under the lock: another thread may have the card sign just now.
+        known = _books.get(place)
         if known is not None:
             return known[1]
 

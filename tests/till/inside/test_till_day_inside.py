@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -136,8 +136,9 @@ def shown(
 
 def also(page: Page, other: Page, album: Album, screen: str, *masked: tuple[str, str]) -> None:
     """A picture of the same screen in another browser, which is in Chinese, as the same person."""
+    cookies: list[Any] = page.context.cookies()
     other.context.clear_cookies()
-    other.context.add_cookies(page.context.cookies())  # type: ignore[arg-type]
+    other.context.add_cookies(cookies)
     other.goto(page.url)
     for typed in page.locator("input.amount").all():
         other.locator("input.amount").fill(typed.input_value())
